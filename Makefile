@@ -1,0 +1,54 @@
+# Two commands do everything: `make demo` and `make test`. Each creates what it needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Without setuptools' reminder that an editable installation is one. Whatever else pip says is shown.
+PIP := PYTHONWARNINGS='ignore:Editable installation' $(BIN)/pip
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint fix bench check-tools clean
+
+help: ## Show what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/.demo ## Run the gateway in front of two real scoring containers
+	$(BIN)/scoring-gateway demo
+
+test: $(VENV)/.test check-tools lint ## Lint, type-check and run every test
+	$(BIN)/pytest
+
+lint: $(VENV)/.test ## Check style, types and the Dockerfile
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
+
+fix: $(VENV)/.test ## Repair what the linter can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.bench ## Measure the gateway beside nginx, HAProxy and an aiohttp application
+	$(BIN)/python -m benchmarks
+
+check-tools: ## Install the Debian programs that tests use, where that is possible
+	@scripts/tools.sh chromium slowhttptest
+
+clean: ## Remove everything that was made
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --upgrade pip
+
+$(VENV)/.demo: pyproject.toml $(VENV)/bin/python
+	$(PIP) install --quiet --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml $(VENV)/bin/python
+	$(PIP) install --quiet --editable '.[test]'
+	@touch $@ $(VENV)/.demo
+
+$(VENV)/.bench: pyproject.toml $(VENV)/bin/python
+	$(PIP) install --quiet --editable '.[bench]'
+	@touch $@

@@ -1,0 +1,140 @@
+"""The programs that are compared, each started on its own port and core.
+
+All of them proxy to the same backend. ``nginx, same features`` does with nginx's means what the
+gateway does: it checks one of two keys, gives the request an identifier, routes by the deployment
+header, balances by least connections, sets forwarding and CORS headers and writes a JSON log line.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+
+from benchmarks.machine import OTHER_CORE, PROXY_CORE, pinned
+
+KEY = "0123456789abcdef0123456789abcdef"
+SECOND_KEY = "fedcba9876543210fedcba9876543210"
+PATH = "/api/v1/service/diabetes/score"
+_FOLDER = Path(__file__).resolve().parent / "peers"
+
+
+@dataclass(slots=True)
+class Contender:
+    """A running proxy."""
+
+    name: str
+    port: int
+    pid: int
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def await_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until something accepts connections.
+
+    :raises SystemExit: the process ended or did not listen in time.
+    """
+    give_up = time.monotonic() + 15
+    while time.monotonic() < give_up and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise SystemExit(f"{process.args!r} did not start")
+
+
+@contextmanager
+def running(command: list[str], port: int, core: int, folder: Path) -> Iterator[int]:
+    """A program on one core; its process id."""
+    with (folder / f"{port}.log").open("wb") as log:
+        process = subprocess.Popen(
+            pinned(core, command),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+            env={**os.environ, "BENCH_KEY": KEY, "BENCH_SECOND_KEY": SECOND_KEY},
+        )
+    try:
+        await_port(port, process)
+        yield process.pid
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _configuration(name: str, folder: Path, port: int, backend: int) -> Path:
+    """One of the configuration files in ``peers`` with the ports filled in."""
+    text = Template((_FOLDER / name).read_text()).substitute(
+        port=port, backend=backend, folder=folder, key=KEY, second_key=SECOND_KEY
+    )
+    path = folder / f"{port}-{name}"
+    path.write_text(text)
+    return path
+
+
+def _nginx(name: str) -> Callable[[Path, int, int], list[str]]:
+    def command(folder: Path, port: int, backend: int) -> list[str]:
+        return ["nginx", "-e", "stderr", "-c", str(_configuration(name, folder, port, backend))]
+
+    return command
+
+
+def _haproxy(folder: Path, port: int, backend: int) -> list[str]:
+    return ["haproxy", "-db", "-f", str(_configuration("haproxy.cfg", folder, port, backend))]
+
+
+def _aiohttp(folder: Path, port: int, backend: int) -> list[str]:
+    return [sys.executable, str(_FOLDER / "aiohttp_proxy.py"), str(port), str(backend)]
+
+
+def _gateway(folder: Path, port: int, backend: int) -> list[str]:
+    config = _configuration("gateway.yaml", folder, port, backend)
+    return [sys.executable, "-m", "gateway", "serve", "--config", str(config)]
+
+
+GATEWAY = "this gateway"
+BASE = "nginx, same features"
+COMMANDS: dict[str, Callable[[Path, int, int], list[str]]] = {
+    "nginx, plain": _nginx("nginx-plain.conf"),
+    BASE: _nginx("nginx-features.conf"),
+    "HAProxy, plain": _haproxy,
+    "aiohttp application": _aiohttp,
+    GATEWAY: _gateway,
+}
+
+
+@contextmanager
+def backend(folder: Path) -> Iterator[int]:
+    """A backend that costs next to nothing: nginx with a canned answer; its port."""
+    port = free_port()
+    config = _configuration("backend.conf", folder, port, 0)
+    command = ["nginx", "-e", "stderr", "-c", str(config)]
+    with running(command, port, OTHER_CORE, folder):
+        yield port
+
+
+@contextmanager
+def contender(name: str, folder: Path, backend_port: int) -> Iterator[Contender]:
+    port = free_port()
+    command = COMMANDS[name](folder, port, backend_port)
+    with running(command, port, PROXY_CORE, folder) as pid:
+        yield Contender(name, port, pid)

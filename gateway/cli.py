@@ -1,0 +1,125 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from gateway import __version__
+from gateway.app import CannotStart, load, plan_demo, serve
+from gateway.control.demo import DemoFailed, run_demo
+from gateway.installation import UnsafeInstallation, check_installation
+from gateway.logs import configure_logging
+from gateway.settings.loading import BadConfiguration
+from gateway.settings.schema import json_schema
+
+# Exit statuses: 1 for what went wrong while running, 2 for what the caller got wrong.
+_CONFIG = click.option(
+    "--config",
+    "-c",
+    "config",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Configuration file (YAML).",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="scoring-gateway")
+def main() -> None:
+    """A production gateway in front of machine-learning scoring containers.
+
+    It authenticates, routes and balances scoring requests, speaks the wire contract of the Azure
+    Machine Learning front end, and exports metrics. Begin with `scoring-gateway demo`.
+    """
+
+
+@main.command("serve")
+@_CONFIG
+def serve_command(config: Path) -> None:
+    """Run the gateway until SIGTERM or SIGINT.
+
+    Both let the requests in flight finish, for at most `listen.timeouts.drain`. A second signal
+    ends the program at once.
+    """
+    configure_logging()
+    try:
+        check_installation()
+        settings, source = load(config)
+        status = serve(settings, source)
+    except BadConfiguration as report:
+        _report(report)
+        sys.exit(2)
+    except (CannotStart, UnsafeInstallation) as why:
+        click.echo(f"scoring-gateway: {why}", err=True)
+        sys.exit(1)
+    sys.exit(status)
+
+
+@main.command("check")
+@_CONFIG
+def check_command(config: Path) -> None:
+    """Judge a configuration file, with secrets and keys, and report every mistake.
+
+    Exits 0 if the file can be served, 2 if not.
+    """
+    try:
+        settings, _ = load(config)
+    except BadConfiguration as report:
+        _report(report)
+        sys.exit(2)
+    backends = sum(
+        len(deployment.backends)
+        for endpoint in settings.endpoints.values()
+        for deployment in endpoint.deployments.values()
+    )
+    counts = f"{_count(len(settings.endpoints), 'endpoint')}, {_count(backends, 'backend')}"
+    click.echo(f"{config}: good ({counts})")
+
+
+@main.command("demo")
+@click.option("--check", is_flag=True, help="Score once, stop everything and exit 0 or 1.")
+@click.option(
+    "--config",
+    "-c",
+    "config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Another configuration for the demo, such as one with other ports.",
+)
+def demo_command(check: bool, config: Path | None) -> None:
+    """Show the gateway in front of two real scoring containers, all on loopback.
+
+    Trains a model, starts the containers and the gateway, sends the request of the Azure ML guide,
+    prints calls to paste, and serves until Ctrl-C. Needs `pip install '.[demo]'` in the checkout.
+    """
+    try:
+        run_demo(plan_demo(config), click.echo, check)
+    except BadConfiguration as report:
+        _report(report)
+        sys.exit(2)
+    except (CannotStart, DemoFailed) as why:
+        click.echo(f"scoring-gateway: {why}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@main.command("schema")
+def schema_command() -> None:
+    """Print the JSON Schema of the configuration file, for editors."""
+    click.echo(json.dumps(json_schema(), indent=2))
+
+
+def _report(report: BadConfiguration) -> None:
+    for line in report.lines:
+        click.echo(line, err=True)
+    click.echo(_count(len(report.lines), "mistake"), err=True)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,1 @@
+"""Decides. No asyncio, no clock, no sockets, no logging: time and randomness are arguments."""

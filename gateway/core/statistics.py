@@ -1,0 +1,130 @@
+"""Counters and histograms as plain numbers.
+
+The request path only adds; what a scrape needs is worked out when a scrape comes. Labels are the
+configured names, fixed when the gateway is wired, so no request can invent a series
+(reliability.md T42).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# Upper bounds in seconds. The low end resolves what the gateway adds, the high end the documented
+# scoring timeout of 60 s.
+LATENCY_BOUNDS = (
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+    60.0,
+)  # fmt: skip
+
+
+class Histogram:
+    """Counts observations by upper bound; the last count is for those above every bound."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float] = LATENCY_BOUNDS) -> None:
+        self.bounds = tuple(bounds)
+        self.counts = [0] * (len(self.bounds) + 1)
+        self.total = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Histogram of {sum(self.counts)}>"
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+class Tally:
+    """What happened to the requests of one deployment, or of an endpoint before one was chosen."""
+
+    __slots__ = ("codes", "duration", "faults", "in_flight", "upstream")
+
+    def __init__(self) -> None:
+        #: Requests answered, by status.
+        self.codes: dict[int, int] = {}
+        #: Requests refused or failed, by slug of the fault.
+        self.faults: dict[str, int] = {}
+        self.duration = Histogram()
+        self.upstream = Histogram()
+        self.in_flight = 0
+
+    def __repr__(self) -> str:
+        return f"<Tally {sum(self.codes.values())} answered, {self.in_flight} in flight>"
+
+
+class ConnectionTally:
+    """What happened to the connections of one listener."""
+
+    __slots__ = ("accepted", "limit", "open", "pipelined", "refused", "timeouts")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.accepted = 0
+        self.open = 0
+        #: Turned away because the limit was reached.
+        self.refused = 0
+        #: Closed for keeping the gateway waiting, by what they were waited for.
+        self.timeouts = dict.fromkeys(("head", "body", "idle", "write"), 0)
+        self.pipelined = 0
+
+
+class QueueTally:
+    """How long requests have waited for a place at a container."""
+
+    __slots__ = ("wait",)
+
+    def __init__(self) -> None:
+        self.wait = Histogram()
+
+
+class BackendTally:
+    """What happened to the connections to one backend."""
+
+    __slots__ = ("connect_failures", "connects", "reused", "stale")
+
+    def __init__(self) -> None:
+        self.connects = 0
+        self.connect_failures = 0
+        #: Requests sent on a connection that had served before.
+        self.reused = 0
+        #: Of those, how many found that the backend had just closed it.
+        self.stale = 0
+
+
+@dataclass(slots=True)
+class DeploymentStatistics:
+    """``backends`` maps a backend's name to its open connections and their tally.
+
+    ``places`` are those at the containers: how many are taken, how many there are. ``waiting`` is
+    the length of the queue for them.
+    """
+
+    tally: Tally
+    places: tuple[int, int]
+    waiting: int
+    queue: QueueTally
+    backends: dict[str, tuple[int, BackendTally]]
+
+
+@dataclass(slots=True)
+class EndpointStatistics:
+    """``key_fetches`` are successful and failed fetches of verification keys, if there are any."""
+
+    name: str
+    tally: Tally
+    authentications: dict[str, int]
+    key_fetches: tuple[int, int] | None
+    deployments: dict[str, DeploymentStatistics]
+
+
+@dataclass(slots=True)
+class Statistics:
+    """Everything that is counted, at one moment."""
+
+    connections: ConnectionTally
+    unrouted: Tally
+    endpoints: list[EndpointStatistics]
+    log_dropped: int

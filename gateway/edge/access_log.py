@@ -1,0 +1,267 @@
+"""One JSON line per request, off the request path.
+
+A request only appends a note of what happened. Notes become text in small batches, and the text is
+written by a thread of its own, so a slow disk or a full pipe holds up nobody. What cannot be
+written in time is dropped and counted: the log must never become the reason for an outage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from gateway.core.identity import trace_id
+from gateway.core.memo import Memo
+from gateway.engine.endpoints import Deployment, Endpoint
+from gateway.engine.exchange import Exchange
+from gateway.engine.reading import Words
+
+_log = logging.getLogger("gateway")
+# Lines that are formatted in one go: less than half a millisecond of work. Waking the writer costs
+# as much as ten lines.
+BATCH = 256
+_MILLISECONDS = tuple(b".%03dZ" % number for number in range(1000))
+_END = orjson.OPT_APPEND_NEWLINE
+# Kinds of requests whose words are kept ready.
+REMEMBERED = 512
+# Seconds that a line waits for company.
+LINGER = 0.2
+# Text that waits for a slow disk, in batches; more is dropped.
+QUEUE = 64
+
+
+class Writer:
+    """Writes batches of lines to a file or standard output in a thread.
+
+    A file is opened anew when its name stands for another file (or none), so log rotation needs no
+    signal.
+    """
+
+    __slots__ = ("_descriptor", "_failing", "_identity", "_path", "_queue", "_thread", "dropped")
+
+    def __init__(self, path: Path | None) -> None:
+        """:param path: a file to append to, None for standard output."""
+        self._path = path
+        self._descriptor = 1
+        self._failing = False
+        self._identity: tuple[int, int] | None = None
+        self._queue: queue.Queue[tuple[bytes, int] | None] = queue.Queue(QUEUE)
+        self._thread = threading.Thread(target=self._run, name="access log", daemon=True)
+        #: Lines that could not be written.
+        self.dropped = 0
+
+    def start(self) -> None:
+        """
+        :raises OSError: the file cannot be opened.
+        """
+        self._reopen()
+        self._thread.start()
+
+    def put(self, text: bytes, lines: int) -> None:
+        """Hand over some lines; never waits."""
+        try:
+            self._queue.put_nowait((text, lines))
+        except queue.Full:
+            self.dropped += lines
+
+    def stop(self, timeout: float) -> None:
+        """Write what was handed over, for at most ``timeout`` seconds."""
+        try:
+            self._queue.put(None, timeout=timeout)
+        except queue.Full:
+            return
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while (entry := self._queue.get()) is not None:
+            text, lines = entry
+            try:
+                self._reopen()
+                view = memoryview(text)
+                while view:
+                    view = view[os.write(self._descriptor, view) :]
+            except OSError as error:
+                self.dropped += lines
+                if not self._failing:
+                    self._failing = True
+                    _log.warning("the access log cannot be written: %s", error.strerror)
+            else:
+                if self._failing:
+                    self._failing = False
+                    _log.warning("the access log is written again; lines lost: %d", self.dropped)
+
+    def _reopen(self) -> None:
+        if self._path is None:
+            return
+        try:
+            found = self._path.stat()
+            identity: tuple[int, int] | None = (found.st_dev, found.st_ino)
+        except FileNotFoundError:
+            identity = None
+        if identity is not None and identity == self._identity:
+            return
+        if self._identity is not None:
+            os.close(self._descriptor)
+            self._identity = None
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        self._descriptor = os.open(self._path, flags, 0o640)
+        opened = os.fstat(self._descriptor)
+        self._identity = (opened.st_dev, opened.st_ino)
+
+
+class AccessLog:
+    """Takes notes of ended requests and turns them into lines."""
+
+    __slots__ = ("_clock", "_handle", "_lines", "_notes", "_wall", "_writer")
+
+    def __init__(
+        self, writer: Writer | None, clock: Callable[[], float], wall: Callable[[], float]
+    ) -> None:
+        """:param writer: where lines go, None to keep no log."""
+        self._writer = writer
+        self._clock = clock
+        self._wall = wall
+        self._lines = _Lines()
+        self._notes: list[tuple[Any, ...]] = []
+        self._handle: asyncio.TimerHandle | None = None
+
+    @property
+    def dropped(self) -> int:
+        return self._writer.dropped if self._writer is not None else 0
+
+    def record(self, x: Exchange) -> None:
+        """Note what happened. The exchange itself is not kept: it holds the body."""
+        if self._writer is None:
+            return
+        notes = self._notes
+        notes.append(
+            (
+                x.ended,
+                x.request_id,
+                x.routed,
+                x.client.address,
+                x.endpoint,
+                x.deployment,
+                x.upstream_name,
+                x.status,
+                x.fault,
+                x.detail,
+                x.ended - x.started,
+                x.queue_seconds,
+                x.upstream_seconds,
+                x.attempts,
+                x.received,
+                x.sent,
+                x.principal,
+            )
+        )
+        if len(notes) >= BATCH:
+            self.flush()
+        elif self._handle is None:
+            self._handle = asyncio.get_running_loop().call_later(LINGER, self.flush)
+
+    def flush(self) -> None:
+        """Hand over everything noted so far."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+        notes, self._notes = self._notes, []
+        if notes and self._writer is not None:
+            offset = self._wall() - self._clock()
+            line = self._lines.line
+            self._writer.put(b"".join([line(note, offset) for note in notes]), len(notes))
+
+    def stop(self, timeout: float) -> None:
+        self.flush()
+        if self._writer is not None:
+            self._writer.stop(timeout)
+
+
+# Formatting bytes costs half of building a dictionary for orjson, which is left to quote text.
+_LINE = (
+    b'{"time":"%b","request_id":"%b","client_request_id":%b,"trace_id":%b,"client":%b,%b%b'
+    b'"principal":%b,"status":%d,"duration_ms":%.3f,"queue_ms":%.3f,"upstream_ms":%.3f,"attempts":%d,'
+    b'"bytes_in":%d,"bytes_out":%d,%b'
+)
+_NOTHING = b'""'
+
+
+class _Lines:
+    """Formats notes; remembers the parts that they have in common."""
+
+    __slots__ = ("_places", "_second", "_stamp", "_words")
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._stamp = b""
+        self._words: Memo[Words, tuple[bytes, bytes]] = Memo(REMEMBERED)
+        #: As many as there are backends, and a few.
+        self._places: dict[tuple[Endpoint | None, Deployment | None, str], bytes] = {}
+
+    def line(self, note: tuple[Any, ...], offset: float) -> bytes:
+        """One line. ``offset`` takes the monotonic clock to unix time."""
+        (
+            ended, request_id, routed, address, endpoint, deployment, backend, status, fault,
+            detail, seconds, queued, upstream_seconds, attempts, received, sent, principal,
+        ) = note  # fmt: skip
+        milliseconds = int((ended + offset) * 1000)
+        second = milliseconds // 1000
+        if second != self._second:
+            self._second = second
+            stamp = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+            self._stamp = stamp.encode()
+        asked, asker = self._words.get(routed.words) or self._write_words(routed.words)
+        place = endpoint, deployment, backend
+        client = routed.identifiers.client
+        traceparent = routed.traceparent
+        if fault is not None:
+            more = {"fault": fault.slug, "detail": detail}
+            asker = asker[:-2] + b"," + orjson.dumps(more, option=_END)[1:]
+        return _LINE % (
+            self._stamp + _MILLISECONDS[milliseconds % 1000],
+            request_id,
+            orjson.dumps(client) if client else _NOTHING,
+            orjson.dumps(trace_id(traceparent)) if traceparent is not None else _NOTHING,
+            orjson.dumps(address),
+            asked,
+            self._places.get(place) or self._write_place(*place),
+            orjson.dumps(principal),
+            status,
+            seconds * 1000,
+            queued * 1000,
+            upstream_seconds * 1000,
+            attempts,
+            received,
+            sent,
+            asker,
+        )
+
+    def _write_words(self, words: Words) -> tuple[bytes, bytes]:
+        """What was asked, and the end of the line with who asked."""
+        asked = orjson.dumps({"method": words.method, "path": words.path})
+        asker = orjson.dumps({"user_agent": words.user_agent}, option=_END)
+        parts = asked[1:-1] + b",", asker[1:]
+        self._words.put(words, parts)
+        return parts
+
+    def _write_place(
+        self, endpoint: Endpoint | None, deployment: Deployment | None, backend: str
+    ) -> bytes:
+        text = orjson.dumps(
+            {
+                "endpoint": endpoint.name if endpoint is not None else "",
+                "deployment": deployment.name if deployment is not None else "",
+                "backend": backend,
+            }
+        )
+        part = self._places[endpoint, deployment, backend] = text[1:-1] + b","
+        return part

@@ -1,0 +1,142 @@
+"""A listening socket with its connections: bounded, swept, drained."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from gateway.core.forwarding import Forwarding
+from gateway.core.heads import HeadLimits
+from gateway.core.statistics import ConnectionTally
+from gateway.edge.phases import Patience
+from gateway.edge.responses import date_line
+from gateway.edge.server import Downstream
+from gateway.engine.pipeline import Pipeline
+from gateway.engine.reading import HeadReader
+
+# Connections above the limit that are told why they are turned away.
+_COURTESY = 32
+# Times are kept to within an eighth of the shortest, but the sweep never runs more often than this.
+_MIN_SWEEP, _MAX_SWEEP = 0.02, 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """Everything that one configuration decides about requests; replaced whole."""
+
+    reader: HeadReader
+    pipeline: Pipeline
+    forwarding: Forwarding
+    #: The shortest time limit of any endpoint, in seconds.
+    shortest: float
+
+
+class Listener:
+    """Accepts connections and looks after them."""
+
+    def __init__(
+        self,
+        plane: Plane,
+        *,
+        ids: Iterator[bytes],
+        limits: HeadLimits,
+        patience: Patience,
+        connections: int,
+        requests_per_connection: int,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
+        self.plane = plane
+        self.ids = ids
+        self.limits = limits
+        self.patience = patience
+        self.requests_per_connection = requests_per_connection
+        self.clock = clock
+        self.scheme = "http"
+        self.draining = False
+        self.tally = ConnectionTally(connections)
+        self._wall = wall
+        #: The ``Date`` line of answers; the sweep keeps it within a quarter of a second.
+        self.date = date_line(wall())
+        self._connections: set[Downstream] = set()
+        self._server: asyncio.Server | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+        self.loop: asyncio.AbstractEventLoop
+        self._empty = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Listener, {len(self._connections)} of {self.tally.limit} connections>"
+
+    async def start(self, bound: socket.socket, backlog: int) -> None:
+        """Accept connections on a bound socket."""
+        self.loop = asyncio.get_running_loop()
+        self._server = await self.loop.create_server(
+            lambda: Downstream(self), sock=bound, backlog=backlog
+        )
+        self._sweep()
+
+    def opened(self, connection: Downstream) -> bool:
+        """Note a new connection; False if there are too many. Far too many are cut off at once."""
+        tally = self.tally
+        self._connections.add(connection)
+        tally.accepted += 1
+        tally.open = len(self._connections)
+        if tally.open > tally.limit:
+            tally.refused += 1
+            if tally.open > tally.limit + _COURTESY:
+                connection.abort()
+            return False
+        return True
+
+    def closed(self, connection: Downstream) -> None:
+        self._connections.discard(connection)
+        self.tally.open = len(self._connections)
+        if not self._connections:
+            self._empty.set()
+
+    def _sweep(self) -> None:
+        """Look at every connection whose time has come.
+
+        A pass over ten thousand connections costs half a millisecond; a timer for each would cost
+        more than that with every thousand requests.
+        """
+        patience = self.patience
+        shortest = min(
+            patience.head, patience.body, patience.idle, patience.write, patience.linger,
+            self.plane.shortest,
+        )  # fmt: skip
+        pause = min(max(shortest / 8, _MIN_SWEEP), _MAX_SWEEP)
+        # First of all, so that nothing that goes wrong below can end it.
+        self._sweeper = self.loop.call_later(pause, self._sweep)
+        self.date = date_line(self._wall())
+        now = self.clock()
+        for connection in [c for c in self._connections if c.due <= now]:
+            # A request that ends may let another go on, which changes when that one is due.
+            if connection.due <= now:
+                connection.expire(now)
+
+    async def drain(self, seconds: float) -> int:
+        """Stop accepting and let requests in flight finish; how many connections were cut off."""
+        self.draining = True
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections):
+            connection.shut()
+        if self._connections:
+            self._empty.clear()
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._empty.wait()
+            except TimeoutError:
+                pass
+        # Those who are being served last, or their places would be taken by those who wait.
+        left = sorted(self._connections, key=lambda connection: connection.is_served)
+        for connection in left:
+            connection.give_up()
+        for connection in left:
+            connection.abort()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        return len(left)

@@ -1,0 +1,1 @@
+"""Waits. Owns tasks, timers, futures, permits. Imports core."""

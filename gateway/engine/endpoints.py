@@ -1,0 +1,87 @@
+"""Endpoints and deployments, alive: what the configuration says, with what it needs to run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.core.cors import Cors
+from gateway.core.dialects import Dialect
+from gateway.core.gates import Gate
+from gateway.core.statistics import Tally
+from gateway.core.traffic import Traffic
+from gateway.engine.keepers import KeyKeeper
+from gateway.engine.pools import Pool
+from gateway.engine.slots import Slots
+
+
+class Deployment:
+    """One version of a model, served by the containers of its pools."""
+
+    __slots__ = ("name", "name_line", "slots", "tally")
+
+    def __init__(self, name: str, slots: Slots) -> None:
+        self.name = name
+        self.slots = slots
+        #: Names the deployment that served (contract.md 1.4).
+        self.name_line = f"azureml-model-deployment: {name}\r\n".encode()
+        self.tally = Tally()
+
+    def __repr__(self) -> str:
+        return f"<Deployment {self.name}, {len(self.pools)} backends>"
+
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        return self.slots.pools
+
+
+class Endpoint:
+    """One service: how it is called, by whom, and which deployments stand behind it."""
+
+    __slots__ = (
+        "body_limit",
+        "cors",
+        "deployments",
+        "dialect",
+        "forward_credentials",
+        "gate",
+        "keeper",
+        "name",
+        "tally",
+        "timeout",
+        "traffic",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        dialect: Dialect,
+        gate: Gate,
+        keeper: KeyKeeper | None,
+        cors: Cors | None,
+        traffic: Traffic[Deployment],
+        deployments: Sequence[Deployment],
+        timeout: float,
+        body_limit: int,
+        forward_credentials: bool,
+    ) -> None:
+        """
+        :param keeper: refreshes the keys of the gate, None if they never change.
+        :param timeout: seconds from the end of the head to the end of the answer.
+        :param body_limit: bytes of a request body.
+        """
+        self.name = name
+        self.dialect = dialect
+        self.gate = gate
+        self.keeper = keeper
+        self.cors = cors
+        self.traffic = traffic
+        self.deployments = tuple(deployments)
+        self.timeout = timeout
+        self.body_limit = body_limit
+        self.forward_credentials = forward_credentials
+        #: Requests that ended before a deployment was chosen.
+        self.tally = Tally()
+
+    def __repr__(self) -> str:
+        return f"<Endpoint {self.name}, {len(self.deployments)} deployments>"

@@ -1,0 +1,177 @@
+"""Connections to one backend: kept, handed out, bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from gateway.core.backends import Backend
+from gateway.core.faults import Fault, Refusal
+from gateway.core.shapes import ReplyShapes
+from gateway.core.statistics import BackendTally
+from gateway.engine.exchange import Connection, Exchange
+from gateway.engine.tasks import spawn
+from gateway.engine.walking import interrupt, resume
+
+_log = logging.getLogger("gateway")
+
+
+class Pooled(Connection, Protocol):
+    """A connection, as its pool sees it."""
+
+    #: Monotonic seconds when it last finished a request, or was opened.
+    idle_since: float
+
+    @property
+    def usable(self) -> bool:
+        """Neither side has closed it."""
+
+    def close(self) -> None: ...
+
+
+class Pool:
+    """Keep-alive connections to one backend.
+
+    The connection used last is used next, so that under little load the others grow old and are
+    closed. ``idle_timeout`` must be shorter than the backend's own keep-alive, or requests are
+    sent into connections that are just being closed (RFC 9112 section 9.3.1, reliability.md T26).
+    """
+
+    __slots__ = (
+        "_dial",
+        "_dialling",
+        "_idle",
+        "_open",
+        "_waiting",
+        "backend",
+        "busy",
+        "connect_timeout",
+        "host_line",
+        "idle_timeout",
+        "limit",
+        "name",
+        "prefix",
+        "shapes",
+        "tally",
+    )
+
+    def __init__(
+        self,
+        backend: Backend,
+        dial: Callable[[Pool], Awaitable[Pooled]],
+        *,
+        limit: int,
+        idle_timeout: float,
+        connect_timeout: float,
+    ) -> None:
+        """
+        :param dial: opens a connection; raises ``OSError`` when it cannot.
+        :param limit: connections at most; further requests wait for one.
+        :param idle_timeout: seconds that an unused connection is kept.
+        :param connect_timeout: seconds to open one.
+        """
+        self.backend = backend
+        self.name = backend.name
+        self.host_line = backend.host_line
+        self.prefix = backend.prefix
+        self.limit = limit
+        self.idle_timeout = idle_timeout
+        self.connect_timeout = connect_timeout
+        self.tally = BackendTally()
+        #: Places at the backend that are taken.
+        self.busy = 0
+        #: How this backend's answers look.
+        self.shapes = ReplyShapes()
+        self._dial = dial
+        self._idle: deque[Pooled] = deque()
+        self._open = 0
+        self._dialling = 0
+        self._waiting: deque[Exchange] = deque()
+
+    def __repr__(self) -> str:
+        idle, waiting = len(self._idle), len(self._waiting)
+        return f"<Pool {self.name}: {self._open} open, {idle} idle, {waiting} waiting>"
+
+    @property
+    def open(self) -> int:
+        """Connections that exist or are being opened."""
+        return self._open
+
+    def take(self, now: float) -> Pooled | None:
+        """An idle connection, None if there is none."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.usable and now - connection.idle_since < self.idle_timeout:
+                return connection
+            connection.close()
+        return None
+
+    def wait(self, exchange: Exchange) -> None:
+        """Queue for a connection: the walk parks and is resumed with one, first come first served.
+
+        It is interrupted with ``NO_BACKEND`` when the backend cannot be reached.
+        """
+        exchange.custody = self
+        self._waiting.append(exchange)
+        self._grow()
+
+    def abandon(self, exchange: Exchange) -> None:
+        self._waiting.remove(exchange)
+
+    def release(self, connection: Pooled) -> None:
+        """Take back a connection that can serve another request."""
+        if self._waiting and connection.usable:
+            resume(self._waiting.popleft(), connection)
+        else:
+            self._idle.append(connection)
+
+    def lost(self, connection: Pooled) -> None:
+        """A connection is gone, whatever it was doing."""
+        self._open -= 1
+        if connection in self._idle:
+            self._idle.remove(connection)
+        self._grow()
+
+    def expire(self, now: float) -> None:
+        """Close what has been idle for too long."""
+        while self._idle and now - self._idle[0].idle_since >= self.idle_timeout:
+            self._idle.popleft().close()
+
+    def close(self) -> None:
+        """Close every idle connection; those in use are closed by whoever uses them."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _grow(self) -> None:
+        """Open a connection if somebody waits for one and there may be more."""
+        if len(self._waiting) > self._dialling and self._open < self.limit:
+            self._open += 1
+            self._dialling += 1
+            spawn(self._connect(), f"connect {self.name}")
+
+    async def _connect(self) -> None:
+        self.tally.connects += 1
+        try:
+            async with asyncio.timeout(self.connect_timeout):
+                connection = await self._dial(self)
+        except Exception as error:  # noqa: BLE001  a name that cannot be encoded is a UnicodeError
+            if not isinstance(error, OSError):  # TimeoutError is one
+                _log.warning("cannot connect to %s: %s", self.name, error)
+            self._dialling -= 1
+            self._open -= 1
+            self.tally.connect_failures += 1
+            # It is this backend that cannot be reached, so nobody gains by waiting for it. The
+            # walk decides whether another backend is tried.
+            if self._waiting:
+                interrupt(self._waiting.popleft(), Refusal(Fault.NO_BACKEND, "cannot connect"))
+            self._grow()
+        else:
+            self._dialling -= 1
+            if connection.usable:
+                self.release(connection)
+            elif self._waiting:
+                why = Refusal(Fault.NO_BACKEND, "the backend closed the connection at once")
+                interrupt(self._waiting.popleft(), why)

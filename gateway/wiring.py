@@ -1,0 +1,384 @@
+"""From settings to live objects.
+
+Building is the last stage of validation: an object that cannot be built is a mistake in the
+configuration, noted with the path of its keys, and building goes on, so that all are found at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from ipaddress import ip_network
+from typing import Any
+from urllib.parse import urlsplit
+
+from gateway.core.backends import Backend, parse_backend, reaches
+from gateway.core.cors import EXPOSED, Cors, CorsRules, check_rules
+from gateway.core.dialects import MANAGED, V1
+from gateway.core.forwarding import Forwarding
+from gateway.core.gates import Gate, KeySource
+from gateway.core.grammar import TOKEN
+from gateway.core.heads import HeadLimits
+from gateway.core.jwks import KeySet, UnusableKey, keys_from_jwks, keys_from_pem, keys_from_secret
+from gateway.core.keys import KeyRing
+from gateway.core.routing import Router
+from gateway.core.statistics import Tally
+from gateway.core.tokens import TokenRules
+from gateway.core.traffic import Traffic
+from gateway.edge.listener import Plane
+from gateway.engine.endpoints import Deployment, Endpoint
+from gateway.engine.keepers import KeyKeeper
+from gateway.engine.pipeline import Pipeline, Recorder
+from gateway.engine.pools import Pool, Pooled
+from gateway.engine.reading import HeadReader
+from gateway.engine.slots import Slots
+from gateway.settings.judging import judge, judge_claims, source_of_keys, wrong_family
+from gateway.settings.loading import Source
+from gateway.settings.mistakes import Keys, Mistake, show
+from gateway.settings.notes import Notes
+from gateway.settings.schema import (
+    Auth,
+    CorsSettings,
+    DeploymentSettings,
+    EndpointSettings,
+    Settings,
+    Tokens,
+)
+from gateway.settings.secrets import SecretSource
+from gateway.settings.units import is_loopback
+
+# Host and port by the section of the file that names them.
+Listeners = Mapping[str, tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What the live objects reach the world with."""
+
+    dial: Callable[[Pool], Awaitable[Pooled]]
+    fetch: Callable[[str], Awaitable[bytes]]
+    recorder: Recorder
+    clock: Callable[[], float]
+    wall: Callable[[], float]
+    draw: Callable[[], float]
+    environment: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class Wired:
+    """The live objects of one configuration."""
+
+    plane: Plane
+    endpoints: dict[str, Endpoint]
+    keepers: list[KeyKeeper]
+    #: Requests that belong to no endpoint.
+    tally: Tally
+
+
+def wire(settings: Settings, source: Source, tools: Tools) -> tuple[Wired, list[Mistake]]:
+    """Build everything that ``settings`` describe, in the order of the walk.
+
+    :returns: the objects and the mistakes; with mistakes the objects must not be used.
+    """
+    notes = Notes(source, tools.environment)
+    judge(notes, settings)
+    forwarding = _forwarding(notes, settings.listen.trusted_proxies)
+    addresses = {"listen": settings.listen.address, "admin": settings.admin.address}
+    listeners = {k: v for k, v in addresses.items() if not source.is_replaced((k, "address"))}
+    endpoints: dict[str, Endpoint] = {}
+    keepers: list[KeyKeeper] = []
+    for name, entry in settings.endpoints.items():
+        endpoint = _endpoint(notes, tools, listeners, name, entry)
+        endpoints[name] = endpoint
+        if endpoint.keeper is not None:
+            keepers.append(endpoint.keeper)
+    hosts = {name: list(entry.hosts) for name, entry in settings.endpoints.items()}
+    router = Router(endpoints, hosts)
+    limits = settings.listen.limits
+    head_limits = HeadLimits(limits.request_line, limits.headers, limits.header_count)
+    tally = Tally()
+    pipeline = Pipeline(
+        recorder=tools.recorder,
+        tally=tally,
+        buffer=limits.json_buffer,
+        clock=tools.clock,
+        wall=tools.wall,
+        draw=tools.draw,
+    )
+    shortest = min(endpoint.timeout for endpoint in endpoints.values())
+    plane = Plane(HeadReader(router, head_limits, shortest), pipeline, forwarding, shortest)
+    return Wired(plane, endpoints, keepers, tally), notes.mistakes
+
+
+def describe(settings: Settings) -> dict[str, Any]:
+    """``settings`` as a file could say them, with every default that is in effect. It names where
+    secrets come from and holds none."""
+    described: dict[str, Any] = settings.model_dump(mode="json", exclude_none=True)
+    for name, entry in settings.endpoints.items():
+        shown = described["endpoints"][name]
+        if _remainder(entry) is not None:
+            shown["default"] = _remainder(entry)
+        if entry.cors is not None and entry.cors.expose is None:
+            shown["cors"]["expose"] = list(EXPOSED)
+    return described
+
+
+def _remainder(entry: EndpointSettings) -> str | None:
+    """The deployment that gets what no weight covers. A managed endpoint with weights has none:
+    such requests are refused (contract.md 5.2)."""
+    if entry.dialect == "managed" and entry.traffic is not None:
+        return None
+    return entry.default or next(iter(entry.deployments))
+
+
+def _forwarding(notes: Notes, proxies: list[str]) -> Forwarding:
+    good: list[str] = []
+    for number, entry in enumerate(proxies):
+        path = ("listen", "trusted_proxies", number)
+        try:
+            network = ip_network(entry, strict=False)
+        except ValueError:
+            notes.note(path, f"{show(entry)} is not an address or network such as 10.0.0.0/8")
+            continue
+        address = entry.partition("/")[0]
+        if network.prefixlen == 0:
+            notes.note(path, f"{show(entry)} would trust everybody")
+        elif ip_network(address) != ip_network(network.network_address):
+            notes.note(path, f"{show(entry)} is not a network: say {network} or {address}")
+        good.append(entry)
+    return Forwarding(good)
+
+
+def _endpoint(
+    notes: Notes, tools: Tools, listeners: Listeners, name: str, entry: EndpointSettings
+) -> Endpoint:
+    at: Keys = ("endpoints", name)
+    gate, keeper = _gate(notes, tools, (*at, "auth"), entry.auth)
+    deployments = {
+        deployment: _deployment(notes, tools, listeners, (*at, "deployments", deployment), settings)
+        for deployment, settings in entry.deployments.items()
+    }
+    return Endpoint(
+        name,
+        dialect=MANAGED if entry.dialect == "managed" else V1,
+        gate=gate,
+        keeper=keeper,
+        cors=_cors(notes, (*at, "cors"), entry.cors),
+        traffic=_traffic(notes, at, entry, deployments),
+        deployments=list(deployments.values()),
+        timeout=entry.timeout,
+        body_limit=entry.limits.body,
+        forward_credentials=entry.auth.forward_credentials,
+    )
+
+
+def _traffic(
+    notes: Notes, at: Keys, entry: EndpointSettings, deployments: dict[str, Deployment]
+) -> Traffic[Deployment]:
+    # Where deployments only stand in for what is wrong, nobody can tell which there should be.
+    known = not notes.source.is_replaced((*at, "deployments"))
+    missing = f"; there are {', '.join(deployments)}"
+    default = entry.default or next(iter(deployments))
+    if default not in deployments:
+        if known:
+            notes.note((*at, "default"), f"there is no deployment {show(default)}{missing}")
+        default = next(iter(deployments))
+    weights = dict(entry.traffic or {})
+    for name in [name for name in weights if name not in deployments]:
+        if known:
+            notes.note((*at, "traffic", name), f"there is no deployment {show(name)}{missing}")
+        del weights[name]
+    managed = entry.dialect == "managed"
+    if not notes.source.is_whole((*at, "traffic")):
+        weights = {}
+    elif managed and entry.traffic is not None and sum(entry.traffic.values()) not in (0, 100):
+        found = sum(entry.traffic.values())
+        notes.note(
+            (*at, "traffic"), f"sums to {found}; in the managed dialect it must be 100, or 0"
+        )
+        weights = {}
+    # A managed endpoint has no default: what no weight covers is refused (contract.md 5.2).
+    rest = None if managed and entry.traffic is not None else default
+    traffic = notes.attempt((*at, "traffic"), lambda: Traffic(deployments, weights, rest))
+    return traffic or Traffic(deployments, {}, default)
+
+
+def _deployment(
+    notes: Notes, tools: Tools, listeners: Listeners, at: Keys, entry: DeploymentSettings
+) -> Deployment:
+    backends: list[Backend] = []
+    for number, url in enumerate(entry.backends):
+        path = (*at, "backends", number)
+        backend = notes.attempt(path, lambda url=url: parse_backend(url))  # type: ignore[misc]
+        if backend is None:
+            continue
+        backend = replace(backend, host=backend.host.lower())
+        if backend in backends:
+            notes.note(path, f"{show(url)} is there twice")
+        own = [section for section, address in listeners.items() if reaches(backend, *address)]
+        if own:
+            notes.note(path, f"{show(url)} is the gateway itself: the address of {own[0]}")
+        backends.append(backend)
+    connections = entry.connections
+    pools = [
+        Pool(
+            backend,
+            tools.dial,
+            limit=connections.max,
+            idle_timeout=connections.idle_timeout,
+            connect_timeout=connections.connect_timeout,
+        )
+        for backend in backends or [Backend("127.0.0.1", 1)]
+    ]
+    if connections.max < entry.concurrency and notes.source.is_whole((*at, "connections")):
+        why = f"must be at least concurrency, which is {entry.concurrency}"
+        notes.note((*at, "connections", "max"), why)
+    slots = Slots(
+        pools,
+        concurrency=entry.concurrency,
+        max_wait=entry.queue.max_wait,
+        max_length=entry.queue.max_length,
+        clock=tools.clock,
+    )
+    return Deployment(str(at[-1]), slots)
+
+
+def _cors(notes: Notes, at: Keys, entry: CorsSettings | None) -> Cors | None:
+    if entry is None:
+        return None
+    for kind in ("headers", "expose"):
+        for name in getattr(entry, kind) or ():
+            if not TOKEN.fullmatch(name.encode()):
+                notes.note((*at, kind), f"{show(name)} is not a header name")
+    rules = CorsRules(
+        origins=entry.origins,
+        methods=entry.methods,
+        headers=entry.headers,
+        expose=EXPOSED if entry.expose is None else entry.expose,
+        max_age=int(entry.max_age),
+        credentials=entry.credentials,
+        private_network=entry.private_network,
+    )
+    mistakes = check_rules(rules)
+    for mistake in mistakes:
+        notes.note((*at, "origins"), mistake)
+    return None if mistakes else Cors(rules)
+
+
+def _gate(notes: Notes, tools: Tools, at: Keys, auth: Auth) -> tuple[Gate, KeyKeeper | None]:
+    ring = _keys(notes, (*at, "keys"), auth) if auth.keys is not None else None
+    if auth.tokens is None:
+        return Gate(ring, None), None
+    tokens = auth.tokens
+    rules = TokenRules(
+        algorithms=frozenset(tokens.algorithms),
+        issuer=tokens.issuer,
+        audiences=frozenset(tokens.audience or ()),
+        leeway=tokens.leeway,
+        max_lifetime=tokens.max_lifetime or 0.0,
+        principal_claim=tokens.principal,
+    )
+    source = KeySource()
+    keeper = _token_keys(notes, tools, (*at, "tokens"), tokens, source)
+    return Gate(ring, rules, source), keeper
+
+
+def _keys(notes: Notes, at: Keys, auth: Auth) -> KeyRing | None:
+    if auth.keys is None:
+        return None
+    found: dict[str, str] = {}
+    for name in ("primary", "secondary"):
+        where: SecretSource | None = getattr(auth.keys, name)
+        if where is None or (text := notes.read_credential((*at, name), where, "key")) is None:
+            continue
+        if text in found.values():
+            notes.note((*at, name), "is the same key as the primary one")
+        found[name] = text
+    return KeyRing(found)
+
+
+def _token_keys(
+    notes: Notes, tools: Tools, at: Keys, tokens: Tokens, source: KeySource
+) -> KeyKeeper | None:
+    """Fill ``source`` with the keys that verify tokens, or make who will."""
+    given = source_of_keys(tokens)
+    if given == "jwks":
+        return _keeper(notes, tools, at, tokens, source)
+    if given is not None:
+        keys = _fixed_keys(notes, (*at, given), tokens)
+        if keys is not None:
+            source.keys = keys
+    return None
+
+
+def _fixed_keys(notes: Notes, at: Keys, tokens: Tokens) -> KeySet | None:
+    """Keys from a file or a secret.
+
+    :param at: path of the source of the keys.
+    """
+    if tokens.secret is not None:
+        text = notes.read_secret(at, tokens.secret)
+        content = text.encode() if text is not None else None
+    else:
+        content = notes.read_file(at, tokens.public_key or tokens.jwks_file or "")
+    # Whether keys are of use depends on the algorithms, so nothing is said if those are wrong.
+    sound = notes.source.is_whole((*at[:-1], "algorithms")) and wrong_family(tokens) is None
+    if content is None or not sound:
+        return None
+    readers = {
+        "secret": keys_from_secret,
+        "public_key": keys_from_pem,
+        "jwks_file": keys_from_jwks,
+    }
+    try:
+        return readers[str(at[-1])](content, frozenset(tokens.algorithms))
+    except UnusableKey as why:
+        notes.note(at, why)
+        return None
+
+
+def _keeper(
+    notes: Notes, tools: Tools, at: Keys, tokens: Tokens, source: KeySource
+) -> KeyKeeper | None:
+    url = tokens.jwks or ""
+    loopback = notes.attempt((*at, "jwks"), lambda: _judge_url(url))
+    if loopback is None:
+        return None
+    if not loopback:
+        judge_claims(notes, at, tokens)
+    return KeyKeeper(
+        url,
+        source,
+        fetch=tools.fetch,
+        allowed=tokens.algorithms,
+        interval=tokens.refresh,
+        clock=tools.clock,
+        draw=tools.draw,
+    )
+
+
+def _judge_url(url: str) -> bool:
+    """Whether the keys at ``url`` come from this very machine.
+
+    :raises ValueError: nothing can be fetched from there, or nothing must (T39).
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ValueError(f"{show(url)} is not a URL") from None
+    if "@" in parts.netloc or (parts.scheme == "https" and not parts.hostname):
+        raise ValueError("must be a URL with a host and without user information")
+    loopback = is_loopback(parts.hostname or "")
+    if parts.scheme != "https" and not (parts.scheme == "http" and loopback):
+        raise ValueError(
+            f"{show(url)} must be an https:// URL (http:// is accepted on loopback only)"
+        )
+    try:
+        parse_backend(f"http://{parts.netloc}")
+    except ValueError:
+        raise ValueError(
+            f"{show(url)} must name a host, not link-local, and a port from 1 to 65535"
+        ) from None
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError(f"{show(url)} must be printable ASCII without spaces")
+    return loopback

@@ -1,0 +1,66 @@
+"""What is counted adds up, in the buckets that Prometheus expects."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.statistics import (
+    LATENCY_BOUNDS,
+    BackendTally,
+    ConnectionTally,
+    Histogram,
+    Tally,
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "bucket"),
+    [(0.0, 0), (1.0, 0), (1.0001, 1), (2.0, 1), (5.0, 2), (5.1, 3), (1e9, 3)],
+)
+def test_a_bound_belongs_to_its_own_bucket(value: float, bucket: int) -> None:
+    # Prometheus' `le`: less or equal.
+    histogram = Histogram((1.0, 2.0, 5.0))
+    histogram.observe(value)
+    assert [at for at, count in enumerate(histogram.counts) if count] == [bucket]
+
+
+@given(st.lists(st.floats(0, 1000), max_size=50))
+def test_a_histogram_adds_up(values: list[float]) -> None:
+    histogram = Histogram()
+    for value in values:
+        histogram.observe(value)
+    assert sum(histogram.counts) == len(values)
+    assert len(histogram.counts) == len(histogram.bounds) + 1
+    assert histogram.total == pytest.approx(sum(values))
+    for at, bound in enumerate(histogram.bounds):
+        assert sum(histogram.counts[: at + 1]) == sum(value <= bound for value in values)
+
+
+def test_latencies_are_resolved_from_our_own_share_to_the_scoring_timeout() -> None:
+    assert list(LATENCY_BOUNDS) == sorted(set(LATENCY_BOUNDS))
+    # The documented overhead of the Azure front end: 3 ms on average, 15 ms at the 99th percentile.
+    assert bisect_left(LATENCY_BOUNDS, 0.003) >= 3
+    assert LATENCY_BOUNDS[-1] == 60.0
+
+
+def test_everything_begins_at_nothing() -> None:
+    tally, connections, backend = Tally(), ConnectionTally(7), BackendTally()
+    assert (tally.codes, tally.faults, tally.in_flight) == ({}, {}, 0)
+    assert tally.duration is not tally.upstream
+    assert (connections.limit, connections.accepted, connections.open) == (7, 0, 0)
+    assert (connections.refused, connections.pipelined) == (0, 0)
+    assert connections.timeouts == {"head": 0, "body": 0, "idle": 0, "write": 0}
+    assert (backend.connects, backend.connect_failures, backend.reused, backend.stale) == (0,) * 4
+
+
+def test_they_show_how_much_they_saw() -> None:
+    tally = Tally()
+    tally.codes = {200: 3, 503: 1}
+    tally.in_flight = 2
+    tally.duration.observe(1.0)
+    assert repr(tally) == "<Tally 4 answered, 2 in flight>"
+    assert repr(tally.duration) == "<Histogram of 1>"
