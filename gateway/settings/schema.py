@@ -6,6 +6,7 @@ in the JSON Schema that ``scoring-gateway schema`` prints for editors.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -39,6 +40,8 @@ from gateway.settings.units import (
 
 # Endpoint and deployment names, contract.md 1.5.
 NAME = r"^[a-zA-Z]([-a-zA-Z0-9]{0,30}[a-zA-Z0-9])?$"
+# Where in a body the rows are: names of members, from the outermost one.
+MEMBERS = r"[^.]{1,100}(?:\.[^.]{1,100}){0,3}"
 
 
 T = TypeVar("T", int, float)
@@ -283,12 +286,73 @@ class Queue(Section):
     max_length: int = Field(1000, ge=0, le=1000000)
 
 
+def _members(value: object) -> object:
+    if not isinstance(value, str) or not re.fullmatch(MEMBERS, value):
+        raise ValueError("expected up to 4 names with dots between them, as data or Inputs.rows")
+    return value
+
+
+def _mode(value: object) -> object:
+    """``on`` and ``off`` are truth values to whoever reads YAML 1.1 (see ``_access_log``)."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return value
+
+
+class Batching(Section):
+    """Requests that wait for a container are sent to it together (docs/batching.md)."""
+
+    mode: Annotated[
+        Literal["on", "off", "shadow"],
+        BeforeValidator(_mode),
+        WithJsonSchema(
+            {
+                "enum": ["on", "off", "shadow", True, False],
+                "description": "shadow: nothing is merged but a sample, to compare the answers.",
+            }
+        ),
+    ] = "on"
+    field: Annotated[
+        str,
+        BeforeValidator(_members),
+        _text(MEMBERS, "Member of a request that lists the rows, as data or Inputs.rows.", "data"),
+    ] = "data"
+    max_rows: int = Field(1024, ge=1, le=1000000, description="Rows of one call.")
+    max_bytes: SomeSize = Field(1 << 20, description="Bytes of one call's body.")
+    max_queue_delay: Duration = Field(
+        0.0, description="Wait for company though a container is free; for accelerators."
+    )
+    latency_target: SomeTime = Field(
+        0.05, description="Rows of a call are limited so that the container answers within this."
+    )
+    significant_headers: Literal["all"] | list[str] = Field(
+        "all", description="Request headers that must be equal for requests to share a call."
+    )
+    isolate_principals: bool = Field(
+        False, description="Requests of different callers never share a call."
+    )
+    scatter: bool = Field(
+        False, description="Cut requests above max_rows and send the parts to several backends."
+    )
+    tolerance: float = Field(
+        1e-6, ge=0, le=0.1, description="Relative difference of numbers that proofs overlook."
+    )
+    sample: float = Field(1.0, ge=0.001, le=100, description="Percent that shadow compares.")
+    debug_header: bool = Field(False, description="Answers name their batch and its rows.")
+
+
+def _batching(value: object) -> object:
+    """``batching: on`` is short for ``batching: {mode: on}``."""
+    return {"mode": value} if isinstance(value, str | bool) else value
+
+
 class DeploymentSettings(Section):
     """One version of a model."""
 
     backends: list[str] = Field(min_length=1, description="URLs such as http://10.0.0.5:5001")
     concurrency: int = Field(1, ge=1, le=100000, description="Requests at a time per backend.")
     queue: Queue = Queue()
+    batching: Annotated[Batching, BeforeValidator(_batching)] = Batching(mode="off")
     connections: Connections = Connections()
 
 
@@ -337,6 +401,13 @@ def json_schema() -> dict[str, Any]:
         entry = schema["properties"][name]
         default = {"default": entry.pop("default")} if "default" in entry else {}
         schema["properties"][name] = {"anyOf": [*short, dict(entry)]} | default
+    deployment = schema["$defs"]["DeploymentSettings"]["properties"]
+    batching = deployment["batching"]
+    modes = [{"enum": ["on", "off", "shadow"]}, {"type": "boolean", "description": "on or off"}]
+    deployment["batching"] = {
+        "anyOf": [*modes, {"$ref": batching["$ref"]}],
+        "default": batching["default"],
+    }
     auth = schema["$defs"]["Auth"]
     auth["properties"].pop("open", None)
     schema["$defs"]["Auth"] = {"anyOf": [{"const": "none"}, auth]}

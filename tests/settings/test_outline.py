@@ -26,7 +26,7 @@ AT = ("endpoints", "demo")
         ((*AT, "auth", "keys"), ["primary", "secondary"]),
         (
             (*AT, "deployments", "auth"),
-            ["backends", "concurrency", "queue", "connections"],
+            ["backends", "concurrency", "queue", "batching", "connections"],
         ),
         (("endpoints",), []),
         ((*AT, "traffic"), []),
