@@ -8,12 +8,13 @@ header, balances by least connections, sets forwarding and CORS headers and writ
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -23,7 +24,9 @@ from benchmarks.machine import OTHER_CORE, PROXY_CORE, pinned
 KEY = "0123456789abcdef0123456789abcdef"
 SECOND_KEY = "fedcba9876543210fedcba9876543210"
 PATH = "/api/v1/service/diabetes/score"
-_FOLDER = Path(__file__).resolve().parent / "peers"
+# Seconds. A server that imports half of PyPI takes a while to listen.
+START_TIMEOUT = 60.0
+PEERS = Path(__file__).resolve().parent / "peers"
 
 
 @dataclass(slots=True)
@@ -47,7 +50,7 @@ def await_port(port: int, process: subprocess.Popen[bytes]) -> None:
 
     :raises SystemExit: the process ended or did not listen in time.
     """
-    give_up = time.monotonic() + 15
+    give_up = time.monotonic() + START_TIMEOUT
     while time.monotonic() < give_up and process.poll() is None:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
@@ -58,16 +61,31 @@ def await_port(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def running(command: list[str], port: int, core: int, folder: Path) -> Iterator[int]:
-    """A program on one core; its process id."""
+def running(
+    command: list[str],
+    port: int,
+    core: int | None,
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[int]:
+    """A program; its process id. What it starts ends with it.
+
+    :param core: the core to run on; any, if None.
+    """
     with (folder / f"{port}.log").open("wb") as log:
         process = subprocess.Popen(
-            pinned(core, command),
+            command if core is None else pinned(core, command),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             cwd=folder,
-            env={**os.environ, "BENCH_KEY": KEY, "BENCH_SECOND_KEY": SECOND_KEY},
+            env={
+                **os.environ,
+                "BENCH_KEY": KEY,
+                "BENCH_SECOND_KEY": SECOND_KEY,
+                **(environment or {}),
+            },
+            start_new_session=True,
         )
     try:
         await_port(port, process)
@@ -79,12 +97,14 @@ def running(command: list[str], port: int, core: int, folder: Path) -> Iterator[
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        with suppress(ProcessLookupError):  # helpers that outlive their parent
+            os.killpg(process.pid, signal.SIGKILL)
 
 
-def _configuration(name: str, folder: Path, port: int, backend: int) -> Path:
-    """One of the configuration files in ``peers`` with the ports filled in."""
-    text = Template((_FOLDER / name).read_text()).substitute(
-        port=port, backend=backend, folder=folder, key=KEY, second_key=SECOND_KEY
+def configuration(name: str, folder: Path, port: int, backend: int, **more: object) -> Path:
+    """One of the configuration files in ``peers`` with the ports (and ``more``) filled in."""
+    text = Template((PEERS / name).read_text()).substitute(
+        port=port, backend=backend, folder=folder, key=KEY, second_key=SECOND_KEY, **more
     )
     path = folder / f"{port}-{name}"
     path.write_text(text)
@@ -93,21 +113,21 @@ def _configuration(name: str, folder: Path, port: int, backend: int) -> Path:
 
 def _nginx(name: str) -> Callable[[Path, int, int], list[str]]:
     def command(folder: Path, port: int, backend: int) -> list[str]:
-        return ["nginx", "-e", "stderr", "-c", str(_configuration(name, folder, port, backend))]
+        return ["nginx", "-e", "stderr", "-c", str(configuration(name, folder, port, backend))]
 
     return command
 
 
 def _haproxy(folder: Path, port: int, backend: int) -> list[str]:
-    return ["haproxy", "-db", "-f", str(_configuration("haproxy.cfg", folder, port, backend))]
+    return ["haproxy", "-db", "-f", str(configuration("haproxy.cfg", folder, port, backend))]
 
 
 def _aiohttp(folder: Path, port: int, backend: int) -> list[str]:
-    return [sys.executable, str(_FOLDER / "aiohttp_proxy.py"), str(port), str(backend)]
+    return [sys.executable, str(PEERS / "aiohttp_proxy.py"), str(port), str(backend)]
 
 
 def _gateway(folder: Path, port: int, backend: int) -> list[str]:
-    config = _configuration("gateway.yaml", folder, port, backend)
+    config = configuration("gateway.yaml", folder, port, backend)
     return [sys.executable, "-m", "gateway", "serve", "--config", str(config)]
 
 
@@ -126,7 +146,7 @@ COMMANDS: dict[str, Callable[[Path, int, int], list[str]]] = {
 def backend(folder: Path) -> Iterator[int]:
     """A backend that costs next to nothing: nginx with a canned answer; its port."""
     port = free_port()
-    config = _configuration("backend.conf", folder, port, 0)
+    config = configuration("backend.conf", folder, port, 0)
     command = ["nginx", "-e", "stderr", "-c", str(config)]
     with running(command, port, OTHER_CORE, folder):
         yield port

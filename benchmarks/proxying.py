@@ -7,9 +7,6 @@ it is far steadier than throughput. Rounds are interleaved, medians are shown.
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
 import tempfile
 from argparse import Namespace
 from contextlib import ExitStack
@@ -18,10 +15,8 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.contenders import BASE, COMMANDS, KEY, PATH, Contender, backend, contender
-from benchmarks.machine import OTHER_CORE, check_cores, cpu_seconds, pinned
-
-_FOLDER = Path(__file__).resolve().parent / "peers"
-_UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 60e3}
+from benchmarks.machine import OTHER_CORE, check_cores, cpu_seconds
+from benchmarks.wrk import load
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,26 +34,13 @@ def measure(who: Contender, script: str, connections: int, seconds: float) -> Sa
 
     :raises SystemExit: an answer was not 2xx, or a connection failed.
     """
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency"]
-    command += ["-s", str(_FOLDER / script), f"http://127.0.0.1:{who.port}{PATH}"]
     before = cpu_seconds(who.pid)
-    done = subprocess.run(
-        pinned(OTHER_CORE, command),
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "BENCH_KEY": KEY},
-    )
+    url = f"http://127.0.0.1:{who.port}{PATH}"
+    seen = load(url, script, connections, seconds, {"BENCH_KEY": KEY}, OTHER_CORE)
     used = cpu_seconds(who.pid) - before
-    if "Non-2xx" in done.stdout or re.search(r"Socket errors.* [1-9]", done.stdout):
-        raise SystemExit(f"{who.name} failed requests:\n{done.stdout}")
-    requests = int(_find(r"(\d+) requests in", done.stdout)[0])
-    return Sample(
-        cpu=used / requests * 1e6,
-        rate=float(_find(r"Requests/sec:\s+([\d.]+)", done.stdout)[0]),
-        p50=_milliseconds("50%", done.stdout),
-        p99=_milliseconds("99%", done.stdout),
-    )
+    if seen.failures:
+        raise SystemExit(f"{who.name} failed requests: {seen.failures}")
+    return Sample(cpu=used / seen.requests * 1e6, rate=seen.rate, p50=seen.p50, p99=seen.p99)
 
 
 def run(options: Namespace) -> None:
@@ -98,15 +80,3 @@ def _table(samples: dict[str, list[Sample]]) -> None:
             f"| {median(s.p99 for s in own):.2f} |"
         )
     print(f"\nratio: CPU per request relative to {BASE!r} in the same run\n")
-
-
-def _find(pattern: str, text: str) -> tuple[str, ...]:
-    match = re.search(pattern, text)
-    if match is None:
-        raise SystemExit(f"wrk said something unexpected:\n{text}")
-    return match.groups()
-
-
-def _milliseconds(percentile: str, text: str) -> float:
-    value, unit = _find(rf"{percentile}\s+([\d.]+)(us|ms|s|m)", text)
-    return float(value) * _UNITS[unit]
