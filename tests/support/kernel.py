@@ -26,8 +26,23 @@ class Progress:
 def progress(local: Address, remote: Address) -> Progress:
     """Look at the end at ``local`` of a connection, whichever process has it.
 
+    The kernel reads the lengths of the queues first and the counters afterwards, so that bytes that
+    move in between would be counted twice or not at all. With the same counters in two looks,
+    nothing moved between the first's counters and the second's queues.
+
     :raises AssertionError: there is no such connection.
     """
+    unread, unacknowledged, counters = _look(local, remote)
+    while True:
+        before = counters
+        unread, unacknowledged, counters = _look(local, remote)
+        if counters == before:
+            acknowledged, received = counters
+            return Progress(acknowledged + unacknowledged, received - unread)
+
+
+def _look(local: Address, remote: Address) -> tuple[int, int, tuple[int, int]]:
+    """Bytes not yet read and not yet acknowledged, and both counters."""
     identity = struct.pack("!HH", local[1], remote[1])
     identity += b"".join(socket.inet_aton(host).ljust(16, b"\0") for host, _ in (local, remote))
     identity += struct.pack("=III", 0, *_ANY_COOKIE)
@@ -40,8 +55,7 @@ def progress(local: Address, remote: Address) -> Progress:
     (kind,) = struct.unpack_from("=H", answer, 4)
     assert kind == _BY_FAMILY, "there is no such connection"
     unread, unacknowledged = struct.unpack_from("=II", answer, 16 + 56)
-    acknowledged, received = _counters(answer)
-    return Progress(acknowledged + unacknowledged, received - unread)
+    return unread, unacknowledged, _counters(answer)
 
 
 def _counters(answer: bytes) -> tuple[int, int]:
