@@ -18,9 +18,9 @@ from tests.support.gateways import KEY, GatewayProcess, minimal, wait_until
 from tests.support.kernel import Address, progress
 from tests.support.raw import RawClient, request
 
-# More than a hundred pieces go through, one at a time, until the kernel takes no more; each waits for
-# a processor: seconds on a busy machine. Only the idle and the linger timeout are short, which must
-# not cut the answer off; the timeout of the request stays the usual 60 s.
+# More than a hundred pieces go through, one at a time, until the kernel takes no more. Each waits
+# for a processor: seconds on a busy machine. Only the idle and the linger timeout are short, which
+# must not cut the answer off; the timeout of the request stays the usual 60 s.
 LISTEN = """
 listen:
   address: 127.0.0.1:0
