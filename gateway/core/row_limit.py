@@ -1,24 +1,32 @@
 """How many rows a batch may have so that the container answers within a target.
 
 The time of a call is taken to be ``a * rows + b``. Both are estimated by least squares in which
-older calls count less and less, with one addition: ``b`` is pulled towards zero, by as much as one
-percent of the calls would if they had said so. When batches differ in size, which tells ``a`` from
-``b``, that changes nothing; when they do not, the estimate becomes plain proportion. Proportion is
-on the safe side: growing by ``target / seconds`` cannot overshoot whatever ``b`` is, because the
-fixed part does not grow.
+older calls count less and less. That tells ``a`` from ``b`` only while batches differ in size, and
+in the long run they do not: all are as large as they may be. So ``b`` is pulled towards what it was
+when it could be told, with the weight of one percent of the calls, and towards zero before that.
+Zero makes it plain proportion, which is on the safe side: growing by ``target / seconds`` cannot
+overshoot whatever ``b`` is, because the fixed part does not grow.
 """
 
 from __future__ import annotations
 
 START = 32
 
-# Weight of the past at each new call: about the last ten count.
-_MEMORY = 0.9
+# Weight of the past at each new call: about the last twenty count.
+_MEMORY = 0.95
 _PULL = 0.01
-# A call off by more than this factor is a surprise. The first is taken for a pause of the garbage
-# collector or a noisy neighbour and not learned; from the second in a row on, it is the container
-# that has changed, and each counts as much as everything before.
+# Batches differ enough in size to tell the fixed part when this share of the mean square of rows is
+# variance: a fifth up and down.
+_TELLING = 0.04
+# While they do not, what is remembered of the fixed part fades. As long as the target is kept that
+# makes no difference. Where it cannot be kept the limit falls by and by, until batches have
+# differed enough: a wrong memory, which would allow for ever larger batches, cannot last.
+_FADE = 0.98
+# A call off by more than this factor, and by more than four times what is usual, is a surprise.
+# The first is taken for a pause of the garbage collector or a noisy neighbour and not learned; from
+# the second in a row on, it is the container that has changed, and what was before is forgotten.
 _SURPRISE = 1.3
+_UNUSUAL = 4.0
 # The least that must have been seen before anything can surprise or be predicted.
 _ENOUGH = 3
 # How fast the limit moves at each call.
@@ -26,6 +34,11 @@ _GROWTH = 2
 _FALL = 4
 # After a scoring timeout the limit may grow by a sixteenth for each full batch that ends well.
 _CREEP = 16
+# After so many full batches without a change one batch has a row more: what is known may be out of
+# date, and batches of one row would never show it. When even one row takes longer than the target
+# it has three more, to learn whether rows are what takes the time: if they are, the four callers
+# lose nothing, since one after the other they would have waited as long.
+_STILL = 30
 # Seconds for which the fastest call is remembered: at least one of these, at most two.
 _RECENT = 5.0
 
@@ -34,18 +47,20 @@ class RowLimit:
     """The limit for one deployment, learned from its calls."""
 
     __slots__ = (
-        "_b_weight",
         "_before",
         "_ceiling",
         "_current",
         "_fixed",
+        "_known",
         "_most",
         "_nn",
+        "_noise",
         "_nt",
         "_rows",
         "_seen",
         "_since",
         "_slope",
+        "_still",
         "_streak",
         "_target",
         "_time",
@@ -71,9 +86,13 @@ class RowLimit:
         self._seen = 0
         #: Surprises in a row: positive for slow ones, negative for fast ones.
         self._streak = 0
+        #: Usual error of the estimate, relative to it.
+        self._noise = 0.0
         self._slope = self._fixed = 0.0
-        #: How much of the weight tells ``b`` from ``a``: the share of the variance in rows².
-        self._b_weight = 0.0
+        #: The fixed part when it could last be told.
+        self._known: float | None = None
+        #: Full batches since the limit changed.
+        self._still = 0
         # The fastest call since ``_since``, and in the stretch of time before that.
         self._current: float | None = None
         self._before: float | None = None
@@ -84,8 +103,8 @@ class RowLimit:
 
     @property
     def fit(self) -> tuple[float, float] | None:
-        """Seconds per row and seconds per call; None while the calls do not tell them apart."""
-        if self._seen < _ENOUGH or self._b_weight < _PULL:
+        """Seconds per row and seconds per call; None while the calls have not told them apart."""
+        if self._seen < _ENOUGH or self._known is None:
             return None
         return self._slope, self._fixed
 
@@ -117,7 +136,7 @@ class RowLimit:
         """A call has ended well.
 
         :param rows: of the batch, at least 1.
-        :param seconds: that the call took.
+        :param seconds: that the call took, above 0.
         :param full: the batch would have had more rows but for the limit.
         """
         self._grow_old(now)
@@ -131,8 +150,11 @@ class RowLimit:
         else:
             self._streak = surprise
             return
-        self._learn(rows, seconds, _MEMORY if surprise == 0 else 0.0)
-        self._adjust(rows, full)
+        if surprise:
+            self._weight = self._rows = self._time = self._nn = self._nt = 0.0
+            self._known = None
+        self._learn(rows, seconds)
+        self._adjust(rows, seconds, full)
 
     def shrink(self, rows: int) -> None:
         """A batch of so many rows ran into the container's own timeout: half of it at most."""
@@ -143,53 +165,61 @@ class RowLimit:
         """1 if the call was far slower than expected, -1 if far faster, else 0."""
         if self._seen < _ENOUGH:
             return 0
-        if self._b_weight >= _PULL:
-            least = most = self._slope * rows + self._fixed
-        else:
-            # Anything between a fixed cost only and proportion is as expected.
+        least = most = self._slope * rows + self._fixed
+        if self._known is None:
+            # Anything between a fixed part only and proportion is as expected.
             mean = self._time / self._weight
-            share = mean * rows * self._weight / self._rows
-            least, most = min(mean, share), max(mean, share)
-        if seconds > most * _SURPRISE:
+            least, most = min(mean, least), max(mean, most)
+        factor = max(_SURPRISE, 1.0 + _UNUSUAL * self._noise)
+        error = max(seconds - most, least - seconds, 0.0)
+        self._noise += (1.0 - _MEMORY) * (min(1.0, error / seconds) - self._noise)
+        if seconds > most * factor:
             return 1
-        return -1 if seconds * _SURPRISE < least else 0
+        return -1 if seconds * factor < least else 0
 
-    def _learn(self, rows: int, seconds: float, memory: float) -> None:
-        """
-        :param memory: weight of the past; 0 lets it count as much as this one call.
-        """
-        keep = memory or min(1.0, 1.0 / self._weight)
-        self._weight = weight = self._weight * keep + 1.0
-        self._rows = total = self._rows * keep + rows
-        self._time = time = self._time * keep + seconds
-        self._nn = squares = self._nn * keep + rows * rows
-        self._nt = products = self._nt * keep + rows * seconds
+    def _learn(self, rows: int, seconds: float) -> None:
+        self._weight = weight = self._weight * _MEMORY + 1.0
+        self._rows = total = self._rows * _MEMORY + rows
+        self._time = time = self._time * _MEMORY + seconds
+        self._nn = squares = self._nn * _MEMORY + rows * rows
+        self._nt = products = self._nt * _MEMORY + rows * seconds
         self._seen += 1
-        self._b_weight = b_weight = 1.0 - total * total / (weight * squares)
-        fixed = (time / weight - total * products / (weight * squares)) / (b_weight + _PULL)
-        # Neither is negative in truth: the other one explains it all then.
+        variance = 1.0 - total * total / (weight * squares)
+        told = time / weight - total * products / (weight * squares)
+        fixed = (told + _PULL * (self._known or 0.0)) / (variance + _PULL)
+        # Neither part is negative in truth: the other one explains it all then.
         fixed = min(max(fixed, 0.0), time / weight)
         slope = (products - fixed * total) / squares
         if slope < 0.0:
             slope, fixed = 0.0, time / weight
         self._slope, self._fixed = slope, fixed
+        if variance >= _TELLING and self._seen >= _ENOUGH:
+            self._known = fixed
+        elif self._known is not None:
+            self._known *= _FADE
 
-    def _adjust(self, rows: int, full: bool) -> None:
-        wanted = self._wanted()
-        if full and rows >= self._ceiling < self._most:
-            self._ceiling = min(self._most, self._ceiling + 1 + self._ceiling // _CREEP)
-        if wanted < self.cap:
-            self.cap = max(1, int(wanted), self.cap // _FALL)
+    def _adjust(self, rows: int, seconds: float, full: bool) -> None:
+        cap, most = self.cap, self._most
+        allowed = self._allowed()
+        wanted = float(most)
+        if self._slope > 0.0:
+            wanted = min(wanted, (allowed - self._fixed) / self._slope)
+        if full and rows >= self._ceiling < most:
+            self._ceiling = min(most, self._ceiling + 1 + self._ceiling // _CREEP)
+        if wanted < cap:
+            cap = max(1, int(wanted), cap // _FALL)
         elif full:
             # By what was seen, not by what the limit is now: of several batches under way at the
             # same time, each would double it.
-            self.cap = max(self.cap, int(min(wanted, _GROWTH * rows, self._ceiling)))
-
-    def _wanted(self) -> float:
-        """Rows that take as long as a call may."""
-        if self._slope <= 0.0:
-            return float(self._most)
-        return min(float(self._most), (self._allowed() - self._fixed) / self._slope)
+            cap = max(cap, int(min(wanted, rows * min(_GROWTH, allowed / seconds), self._ceiling)))
+        if cap != self.cap:
+            self._still = 0
+            self.cap = cap
+        elif full:
+            self._still += 1
+            if self._still >= _STILL:
+                self._still = 0
+                self.cap = min(cap + (1 if wanted >= cap else 3), self._ceiling)
 
     def _allowed(self) -> float:
         """Seconds that a call may take: the target, unless the fixed part leaves no room in it.
