@@ -48,7 +48,7 @@ class Halving:
         self._gone: set[int] = set()
         #: What is to be called, the next one last.
         self._pending: list[Group] = []
-        #: First halves that are out, to their second halves.
+        #: First halves to their second halves.
         self._seconds: dict[Group, Group] = {}
         self._cut(tuple(range(count)))
 
@@ -69,24 +69,20 @@ class Halving:
         while pending:
             whole = pending.pop()
             if len(whole) > 1 and self.exhausted:
-                self._seconds.pop(whole, None)
                 pending.extend((member,) for member in reversed(whole))
                 continue
             group = self._present(whole)
             if group:
                 self.calls += 1
-                if group != whole:
-                    # Whoever left may have been the guilty one: nothing can be concluded.
-                    self._seconds.pop(whole, None)
                 return group
-            self._seconds.pop(whole, None)
         return None
 
     def settle(self, group: Group) -> None:
         """Everybody in the group has a good answer."""
-        second = self._seconds.pop(group, None)
-        if second is None or len(second) == 1 or self.exhausted or second not in self._pending:
+        second = self._seconds.get(group, ())
+        if len(second) < 2 or self.exhausted or second not in self._pending:
             return
+        # Whoever left may have been the guilty one: nothing can be concluded then.
         if self._gone.isdisjoint(group) and self._gone.isdisjoint(second):
             self._pending.remove(second)
             self._cut(second)
@@ -98,7 +94,6 @@ class Halving:
         """
         if len(group) < 2:
             raise ValueError("a single member has its own answer")
-        self._seconds.pop(group, None)
         present = self._present(group)
         if len(present) > 1:
             self._cut(present)
@@ -112,7 +107,6 @@ class Halving:
         """
         if len(group) != 1:
             raise ValueError("only a single member can be to blame")
-        self._seconds.pop(group, None)
         self.guilty.extend(group)
 
     def discard(self, members: Iterable[int]) -> None:

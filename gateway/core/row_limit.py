@@ -18,9 +18,10 @@ _PULL = 0.01
 # Batches differ enough in size to tell the fixed part when this share of the mean square of rows is
 # variance: a fifth up and down.
 _TELLING = 0.04
-# While they do not, what is remembered of the fixed part fades. As long as the target is kept that
-# makes no difference. Where it cannot be kept the limit falls by and by, until batches have
-# differed enough: a wrong memory, which would allow for ever larger batches, cannot last.
+# While they do not, and the fixed part keeps calls from the target, what is remembered of it fades.
+# So the limit falls by and by, until batches have differed enough: a wrong memory, which would
+# allow for ever larger batches, cannot last. Where the target is kept a wrong one does no harm: the
+# limit stays where calls take as long as the target, however that is divided.
 _FADE = 0.98
 # A call off by more than this factor, and by more than four times what is usual, is a surprise.
 # The first is taken for a pause of the garbage collector or a noisy neighbour and not learned; from
@@ -39,6 +40,8 @@ _CREEP = 16
 # it has three more, to learn whether rows are what takes the time: if they are, the four callers
 # lose nothing, since one after the other they would have waited as long.
 _STILL = 30
+# The clock of an event loop may stand still for a millisecond, but no call takes no time.
+_TICK = 1e-4
 # Seconds for which the fastest call is remembered: at least one of these, at most two.
 _RECENT = 5.0
 
@@ -135,10 +138,12 @@ class RowLimit:
     def observe(self, rows: int, seconds: float, full: bool, now: float) -> None:
         """A call has ended well.
 
-        :param rows: of the batch, at least 1.
-        :param seconds: that the call took, above 0.
+        :param rows: of the batch; requests may have none, but their call takes time as well.
+        :param seconds: that the call took.
         :param full: the batch would have had more rows but for the limit.
         """
+        rows = max(rows, 1)
+        seconds = max(seconds, _TICK)
         self._grow_old(now)
         if self._current is None or seconds < self._current:
             self._current = seconds
@@ -195,7 +200,7 @@ class RowLimit:
         self._slope, self._fixed = slope, fixed
         if variance >= _TELLING and self._seen >= _ENOUGH:
             self._known = fixed
-        elif self._known is not None:
+        elif self._known is not None and self._allowed() > self._target:
             self._known *= _FADE
 
     def _adjust(self, rows: int, seconds: float, full: bool) -> None:

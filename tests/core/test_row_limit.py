@@ -213,6 +213,15 @@ def test_a_target_that_cannot_be_met_does_not_mean_row_by_row(
     assert spent / 2000 < 2.0 * per_call
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_pauses_do_not_mean_row_by_row_either(noise: float) -> None:
+    caps = []
+    for seed in range(5):
+        run = Run(noise=noise, pauses=0.05, seed=seed)
+        caps += run.batches(linear(1e-3, 0.2), 400)[100:]
+    assert share(caps, 0.1) > 20
+
+
 @pytest.mark.parametrize("noise", [0.0, 0.1, 0.3])
 def test_a_row_that_takes_too_long_goes_alone(noise: float) -> None:
     # Here it is the rows that cost, and larger batches would not be faster. One batch in thirty is
@@ -303,9 +312,9 @@ def test_the_fit_is_exact_when_sizes_differ_and_lasts_when_they_do_not() -> None
         limit.observe(rows, cost(rows), False, 0.0)
     assert limit.fit == pytest.approx((1e-4, 4e-3), rel=0.1)
     assert limit.predict(20) == pytest.approx(cost(20), rel=0.02)
-    for _ in range(20):
+    for _ in range(200):
         limit.observe(32, cost(32), False, 0.0)
-    assert limit.fit == pytest.approx((1e-4, 4e-3), rel=0.4)
+    assert limit.fit == pytest.approx((1e-4, 4e-3), rel=0.1)
     assert limit.predict(32) == pytest.approx(cost(32), rel=0.02)
 
 
@@ -333,10 +342,20 @@ def test_the_fastest_call_is_forgotten_without_news() -> None:
 
 
 def test_a_single_row_may_be_faster_than_any_call_of_late() -> None:
-    run = Run(partial=0.3)
-    run.batches(linear(1e-3, 1e-3), 100)
-    fastest = run.limit.fastest(run.now)
-    assert fastest == pytest.approx(2e-3, rel=0.5)
+    run = Run()
+    run.batches(linear(1e-4, 1e-2), 100)
+    run.now += 20.0
+    run.batches(linear(1e-4, 1e-2), 10)
+    assert run.limit.fastest(run.now) == pytest.approx(1.01e-2, rel=0.1)
+
+
+def test_calls_too_short_for_the_clock_and_batches_without_rows_do_no_harm() -> None:
+    limit = RowLimit(100, TARGET)
+    for _ in range(5):
+        limit.observe(0, 0.0, False, 0.0)
+    limit.observe(32, 0.0, True, 0.0)
+    assert limit.cap == 64
+    assert limit.predict(1) is not None
 
 
 @given(seed=st.integers(0, 100_000), most=st.integers(1, 2000))
@@ -351,7 +370,7 @@ def test_whatever_happens_the_limit_is_one(seed: int, most: int) -> None:
             limit.shrink(rows)
             assert limit.cap <= max(1, rows // 2)
         else:
-            seconds = draw.choice((1e-6, 0.01, 0.05, 1e4, draw.random()))
+            seconds = draw.choice((0.0, 1e-6, 0.01, 0.05, 1e4, draw.random()))
             limit.observe(rows, seconds, draw.random() < 0.7, now)
         assert type(limit.cap) is int
         assert 1 <= limit.cap <= most
