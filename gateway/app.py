@@ -25,10 +25,11 @@ from gateway.control.admin import AdminRunner, AdminSources
 from gateway.control.demo import DemoPlan
 from gateway.control.fetching import Fetcher
 from gateway.control.metrics import exposition
+from gateway.control.overview import describe_deployments, endpoint_statistics
 from gateway.core.backends import parse_backend
 from gateway.core.heads import HeadLimits
 from gateway.core.identity import request_ids
-from gateway.core.statistics import DeploymentStatistics, EndpointStatistics, Statistics
+from gateway.core.statistics import Statistics
 from gateway.edge.access_log import AccessLog, Writer
 from gateway.edge.listener import Listener
 from gateway.edge.phases import Patience
@@ -83,6 +84,7 @@ class Gateway:
             clock=time.monotonic,
             wall=time.time,
             draw=random.random,
+            ids=request_ids(os.urandom),
             environment=environment,
         )
         self._wired, mistakes = wire(settings, source, tools)
@@ -120,6 +122,7 @@ class Gateway:
             unready=lambda: self._reasons,
             metrics=exposition(self.statistics),
             configuration=self.configuration,
+            deployments=self.deployments,
         )
         self._runner = AdminRunner(sources, self._token)
         await self._runner.setup()
@@ -156,33 +159,17 @@ class Gateway:
         return Statistics(
             self._listener.tally,
             self._wired.tally,
-            [
-                EndpointStatistics(
-                    endpoint.name,
-                    endpoint.tally,
-                    endpoint.gate.outcomes,
-                    (endpoint.keeper.fetches - endpoint.keeper.failures, endpoint.keeper.failures)
-                    if endpoint.keeper is not None
-                    else None,
-                    {
-                        deployment.name: DeploymentStatistics(
-                            deployment.tally,
-                            (deployment.slots.busy, deployment.slots.room),
-                            deployment.slots.waiting,
-                            deployment.slots.tally,
-                            {pool.name: (pool.open, pool.tally) for pool in deployment.pools},
-                        )
-                        for deployment in endpoint.deployments
-                    },
-                )
-                for endpoint in self._wired.endpoints.values()
-            ],
+            endpoint_statistics(self._wired.endpoints.values()),
             self._access_log.dropped,
         )
 
     def configuration(self) -> Any:
         """The running configuration. It names where secrets come from and holds none."""
         return describe(self._settings)
+
+    def deployments(self) -> Any:
+        """What state the deployments are in."""
+        return describe_deployments(self._wired.endpoints.values(), time.monotonic())
 
     async def _dial(self, pool: Pool) -> UpstreamConnection:
         loop = asyncio.get_running_loop()
@@ -360,5 +347,6 @@ def _idle_tools(environment: Mapping[str, str]) -> Tools:
         clock=time.monotonic,
         wall=time.time,
         draw=random.random,
+        ids=request_ids(os.urandom),
         environment=environment,
     )

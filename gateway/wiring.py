@@ -6,7 +6,7 @@ configuration, noted with the path of its keys, and building goes on, so that al
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from typing import Any
@@ -26,11 +26,13 @@ from gateway.core.statistics import Tally
 from gateway.core.tokens import TokenRules
 from gateway.core.traffic import Traffic
 from gateway.edge.listener import Plane
+from gateway.engine.batching import Batcher, BatchRules
 from gateway.engine.endpoints import Deployment, Endpoint
 from gateway.engine.keepers import KeyKeeper
 from gateway.engine.pipeline import Pipeline, Recorder
 from gateway.engine.pools import Pool, Pooled
 from gateway.engine.reading import HeadReader
+from gateway.engine.shadowing import Shadow
 from gateway.engine.slots import Slots
 from gateway.settings.judging import judge, judge_claims, source_of_keys, wrong_family
 from gateway.settings.loading import Source
@@ -38,6 +40,7 @@ from gateway.settings.mistakes import Keys, Mistake, show
 from gateway.settings.notes import Notes
 from gateway.settings.schema import (
     Auth,
+    Batching,
     CorsSettings,
     DeploymentSettings,
     EndpointSettings,
@@ -61,6 +64,8 @@ class Tools:
     clock: Callable[[], float]
     wall: Callable[[], float]
     draw: Callable[[], float]
+    #: Identifiers for requests of the gateway's own.
+    ids: Iterator[bytes]
     environment: Mapping[str, str]
 
 
@@ -233,14 +238,41 @@ def _deployment(
     if connections.max < entry.concurrency and notes.source.is_whole((*at, "connections")):
         why = f"must be at least concurrency, which is {entry.concurrency}"
         notes.note((*at, "connections", "max"), why)
+    batcher = _batcher(notes, tools, (*at, "batching"), entry.batching)
+    shadowing = entry.batching.mode == "shadow"
     slots = Slots(
         pools,
         concurrency=entry.concurrency,
         max_wait=entry.queue.max_wait,
         max_length=entry.queue.max_length,
         clock=tools.clock,
+        batcher=None if shadowing else batcher,
     )
-    return Deployment(str(at[-1]), slots)
+    shadow = Shadow(batcher) if batcher is not None and shadowing else None
+    return Deployment(str(at[-1]), slots, shadow)
+
+
+def _batcher(notes: Notes, tools: Tools, at: Keys, entry: Batching) -> Batcher | None:
+    names = entry.significant_headers
+    if names != "all":
+        for number, name in enumerate(names):
+            if not TOKEN.fullmatch(name.encode()):
+                notes.note((*at, "significant_headers", number), f"{show(name)} is no header name")
+    if entry.mode == "off":
+        return None
+    rules = BatchRules(
+        field=tuple(entry.field.split(".")),
+        max_rows=entry.max_rows,
+        max_bytes=entry.max_bytes,
+        max_queue_delay=entry.max_queue_delay,
+        latency_target=entry.latency_target,
+        significant_headers=None if names == "all" else tuple(names),
+        isolate_principals=entry.isolate_principals,
+        scatter=entry.scatter,
+        tolerance=entry.tolerance,
+        debug_header=entry.debug_header,
+    )
+    return Batcher(f"{at[1]}/{at[3]}", rules, clock=tools.clock, ids=tools.ids)
 
 
 def _cors(notes: Notes, at: Keys, entry: CorsSettings | None) -> Cors | None:

@@ -32,6 +32,8 @@ class AdminSources:
     metrics: Callable[[], bytes]
     #: The running configuration without secrets.
     configuration: Callable[[], Any]
+    #: The state of every deployment.
+    deployments: Callable[[], Any]
 
 
 class AdminRunner(web.AppRunner):
@@ -90,7 +92,8 @@ class _Connection(web.RequestHandler):
 def admin_application(sources: AdminSources, token: str | None) -> web.Application:
     """The admin application.
 
-    :param token: what ``/metrics`` and ``/config`` ask for as a bearer token, None to ask nothing.
+    :param token: what all but ``/healthz`` and ``/readyz`` ask for as a bearer token, None to ask
+        nothing.
     """
     digest = hashlib.sha256(token.encode()).digest() if token else None
 
@@ -119,8 +122,11 @@ def admin_application(sources: AdminSources, token: str | None) -> web.Applicati
     async def config(request: web.Request) -> web.Response:
         return _json(sources.configuration())
 
+    async def deployments(request: web.Request) -> web.Response:
+        return _json(sources.deployments())
+
     async def index(request: web.Request) -> web.Response:
-        paths = ["/healthz", "/readyz", "/metrics", "/config"]
+        paths = ["/healthz", "/readyz", "/metrics", "/config", "/deployments"]
         return _json({"gateway": __version__, "paths": paths})
 
     application = web.Application(middlewares=[guard])
@@ -131,6 +137,7 @@ def admin_application(sources: AdminSources, token: str | None) -> web.Applicati
             web.get("/readyz", readyz),
             web.get("/metrics", metrics),
             web.get("/config", config),
+            web.get("/deployments", deployments),
         ]
     )
     return application

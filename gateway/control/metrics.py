@@ -38,6 +38,7 @@ class GatewayCollector(Collector):
         )
         yield from _requests(statistics)
         yield from _queues(statistics.endpoints)
+        yield from _batches(statistics.endpoints)
         yield from _connections(statistics)
         yield from _backends(statistics.endpoints)
         yield from _authentication(statistics.endpoints)
@@ -131,6 +132,61 @@ def _queues(endpoints: Iterable[EndpointStatistics]) -> Iterator[Metric]:
             waiting.add_metric(names, deployment.waiting)
             _add_histogram(wait, names, deployment.queue.wait)
     yield from (places, taken, waiting, wait)
+
+
+def _batches(endpoints: Iterable[EndpointStatistics]) -> Iterator[Metric]:
+    labels = ["endpoint", "deployment"]
+    rows = HistogramMetricFamily("gateway_batch_rows", "Rows of a merged call.", labels=labels)
+    requests = HistogramMetricFamily(
+        "gateway_batch_requests", "Requests that a merged call stood for.", labels=labels
+    )
+    cap = GaugeMetricFamily(
+        "gateway_batch_row_cap", "Rows that a merged call may have at present.", labels=labels
+    )
+    families = GaugeMetricFamily(
+        "gateway_batch_kinds",
+        "Kinds of requests seen, by whether they are merged: proving, on, off.",
+        labels=[*labels, "state"],
+    )
+    flushes = CounterMetricFamily(
+        "gateway_batches", "Merged calls, by what made them leave.", labels=[*labels, "flush"]
+    )
+    proofs = CounterMetricFamily(
+        "gateway_batch_proofs",
+        "Merged calls whose requests were scored alone, too, to compare.",
+        labels=[*labels, "result"],
+    )
+    counters = {
+        "isolations": CounterMetricFamily(
+            "gateway_batch_isolations",
+            "Merged calls whose answer did not serve everybody.",
+            labels=labels,
+        ),
+        "extra_calls": CounterMetricFamily(
+            "gateway_batch_extra_calls", "Calls for isolation and for proofs.", labels=labels
+        ),
+        "fallbacks": CounterMetricFamily(
+            "gateway_batch_fallbacks", "How often merging was stopped for a while.", labels=labels
+        ),
+    }
+    for endpoint in endpoints:
+        for name, deployment in endpoint.deployments.items():
+            if (batching := deployment.batching) is None:
+                continue
+            names, tally = [endpoint.name, name], batching.tally
+            _add_histogram(rows, names, tally.rows)
+            _add_histogram(requests, names, tally.requests)
+            cap.add_metric(names, batching.cap)
+            for family, values in (
+                (families, batching.families),
+                (flushes, tally.flushes),
+                (proofs, tally.proofs),
+            ):
+                for value, count in values.items():
+                    family.add_metric([*names, value], count)
+            for field, counter in counters.items():
+                counter.add_metric(names, getattr(tally, field))
+    yield from (rows, requests, cap, families, flushes, proofs, *counters.values())
 
 
 def _add_histogram(family: HistogramMetricFamily, labels: list[str], data: Histogram) -> None:

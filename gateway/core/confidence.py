@@ -127,6 +127,11 @@ class Confidence:
         self._on_since = self._last_good = now
         self._enter(ON, PROVED)
 
+    def doubt(self) -> None:
+        """The proof said nothing of what is to be merged now: another is due."""
+        if self.state is ON:
+            self._enter(PROVING, NOT_PROVED)
+
     def disproved(self, now: float, reason: str) -> None:
         """Merging is known to be wrong, by a proof or by any later answer."""
         if self.state is OFF:

@@ -43,6 +43,10 @@ class Memo(Generic[K, V]):
             self._young = {}
         self._young[key] = value
 
+    def values(self) -> list[V]:
+        """All that is remembered, the answers put last first."""
+        return [*reversed(self._young.values()), *reversed(self._old.values())]
+
     def clear(self) -> None:
         self._young.clear()
         self._old.clear()

@@ -138,6 +138,15 @@ class Reply:
     def __repr__(self) -> str:
         return f"<Reply {self.status}, length {self.length}>"
 
+    def with_body(self, body: bytes) -> Reply:
+        """A copy that answers with ``body``, whole."""
+        copy = Reply(self.status)
+        copy.lines = self.lines[:]
+        copy.body = body
+        if self.cors_lines:
+            copy.cors_lines = self.cors_lines
+        return copy
+
 
 def parse_reply_head(raw: bytes) -> Reply:
     """Read an answer's head that llhttp accepted.

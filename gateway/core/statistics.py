@@ -11,12 +11,18 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gateway.core.lanes import Flush
+
 # Upper bounds in seconds. The low end resolves what the gateway adds, the high end the documented
 # scoring timeout of 60 s.
 LATENCY_BOUNDS = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
     60.0,
 )  # fmt: skip
+
+
+# Rows of a merged call, and requests in it.
+BATCH_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
 class Histogram:
@@ -80,6 +86,34 @@ class QueueTally:
         self.wait = Histogram()
 
 
+class BatchTally:
+    """What became of requests that were merged."""
+
+    __slots__ = (
+        "extra_calls",
+        "fallbacks",
+        "flushes",
+        "isolations",
+        "proofs",
+        "requests",
+        "rows",
+    )
+
+    def __init__(self) -> None:
+        #: Of each merged call.
+        self.rows = Histogram(BATCH_BOUNDS)
+        self.requests = Histogram(BATCH_BOUNDS)
+        #: Merged calls by what made them leave (values of ``Flush``).
+        self.flushes = dict.fromkeys((flush.value for flush in Flush), 0)
+        #: Merged calls whose answer did not serve everybody.
+        self.isolations = 0
+        #: Calls made to find out whose fault that was, or whether merging is sound.
+        self.extra_calls = 0
+        #: How often merging was stopped for a while.
+        self.fallbacks = 0
+        self.proofs = dict.fromkeys(("proved", "disproved", "inconclusive"), 0)
+
+
 class BackendTally:
     """What happened to the connections to one backend."""
 
@@ -95,17 +129,28 @@ class BackendTally:
 
 
 @dataclass(slots=True)
+class BatchStatistics:
+    """``cap`` is how many rows a call may have at present; ``families`` counts kinds of requests by
+    whether they are merged (values of ``State``)."""
+
+    tally: BatchTally
+    cap: int
+    families: dict[str, int]
+
+
+@dataclass(slots=True)
 class DeploymentStatistics:
     """``backends`` maps a backend's name to its open connections and their tally.
 
     ``places`` are those at the containers: how many are taken, how many there are. ``waiting`` is
-    the length of the queue for them.
+    the length of the queue for them. ``batching`` is None where it is off.
     """
 
     tally: Tally
     places: tuple[int, int]
     waiting: int
     queue: QueueTally
+    batching: BatchStatistics | None
     backends: dict[str, tuple[int, BackendTally]]
 
 

@@ -102,8 +102,9 @@ class Downstream(asyncio.Protocol):
 
     @property
     def is_served(self) -> bool:
-        """The request in hand has a place at a container."""
-        return self._exchange is not None and self._exchange.slot is not None
+        """The request in hand is at a container, alone or with others."""
+        exchange = self._exchange
+        return exchange is not None and (exchange.slot is not None or bool(exchange.upstream_name))
 
     # What the transport says.
 

@@ -18,7 +18,7 @@ from gateway.core.faults import Fault, Refusal
 from gateway.core.heads import CHUNKED
 from gateway.core.replies import MAX_HEAD, MAX_INTERIM, UNTIL_CLOSE, Reply, parse_reply_head
 from gateway.edge.partings import cut
-from gateway.engine.exchange import Client, Exchange, Upload
+from gateway.engine.exchange import Caller, Taker, Upload
 from gateway.engine.pools import Pool
 from gateway.engine.walking import interrupt, resume
 
@@ -35,11 +35,10 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection to a backend. It serves one request at a time."""
 
     __slots__ = (
-        "_body",
-        "_client",
-        "_clock",
-        "_exchange",
         "_begun",
+        "_body",
+        "_caller",
+        "_clock",
         "_interim",
         "_messages",
         "_overhead",
@@ -50,6 +49,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_reply",
         "_sending",
         "_sent_at",
+        "_taker",
         "_transport",
         "_upload",
         "_usable",
@@ -63,8 +63,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._clock = clock
         self._parser = httptools.HttpResponseParser(self)
         self._transport = cast(asyncio.Transport, None)  # until connection_made
-        self._exchange: Exchange | None = None
-        self._client: Client | None = None
+        self._caller: Caller | None = None
+        self._taker: Taker | None = None
         self._upload: Upload | None = None
         self._sending = False
         self._sent_at = 0.0
@@ -84,7 +84,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.idle_since = clock()
 
     def __repr__(self) -> str:
-        state = "busy" if self._exchange else "idle" if self.usable else "closed"
+        state = "busy" if self._caller else "idle" if self.usable else "closed"
         return f"<UpstreamConnection to {self._pool.name}, {state}>"
 
     @property
@@ -94,10 +94,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     # What the engine asks.
 
-    def send(self, exchange: Exchange, head: bytes, body: bytes | None, now: float) -> None:
+    def send(self, caller: Caller, head: bytes, body: bytes | None, now: float) -> None:
         if self._transport.is_closing():
             raise Refusal(Fault.NO_BACKEND, "the connection had just broken")
-        self._exchange = exchange
+        self._caller = caller
         self._sent_at = now
         self.answered = False
         self._sending = body is None
@@ -111,22 +111,22 @@ class UpstreamConnection(asyncio.Protocol):
         self._upload = upload
 
     def write_body(self, data: bytes) -> None:
-        exchange = self._exchange
-        if exchange is not None:
-            chunked = exchange.length == CHUNKED
+        caller = self._caller
+        if caller is not None:
+            chunked = caller.length == CHUNKED
             self._transport.write(encode_chunk(data) if chunked else data)
 
     def end_body(self) -> None:
-        exchange = self._exchange
-        if exchange is not None:
+        caller = self._caller
+        if caller is not None:
             self._sending = False
             self._upload = None
-            if exchange.length == CHUNKED:
+            if caller.length == CHUNKED:
                 self._transport.write(LAST_CHUNK)
 
-    def pour(self, client: Client) -> None:
-        self._client = client
-        self._flow(client)
+    def pour(self, taker: Taker) -> None:
+        self._taker = taker
+        self._flow(taker)
 
     def hold(self) -> None:
         if not self._paused and not self._transport.is_closing():
@@ -138,7 +138,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._paused = False
             self._transport.resume_reading()
 
-    def abandon(self, exchange: Exchange) -> None:
+    def abandon(self, caller: Caller) -> None:
         # An answer is on its way that nobody wants: the connection cannot be used again.
         self._detach()
         self._abort()
@@ -165,14 +165,14 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._usable = False
         self._pool.lost(self)
-        if self._exchange is not None:
+        if self._caller is not None:
             self._fail(Refusal(Fault.UPSTREAM_CLOSED, "the connection broke"))
 
     def eof_received(self) -> bool:
         reply = self._reply
-        if self._exchange is not None and reply is not None and reply.length == UNTIL_CLOSE:
-            self._complete(self._exchange, reply)
-        elif self._exchange is not None:
+        if self._caller is not None and reply is not None and reply.length == UNTIL_CLOSE:
+            self._complete(self._caller, reply)
+        elif self._caller is not None:
             # At once: what is still to be sent would hold up the news.
             self._fail(Refusal(Fault.UPSTREAM_CLOSED, "the connection was closed"))
         self._usable = False
@@ -187,8 +187,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._upload.go_on()
 
     def data_received(self, data: bytes) -> None:
-        exchange = self._exchange
-        if exchange is None:
+        caller = self._caller
+        if caller is None:
             # Bytes that nobody asked for: they would be taken for the next request's answer.
             self._abort()
             return
@@ -199,7 +199,7 @@ class UpstreamConnection(asyncio.Protocol):
             known = self._pool.shapes.recognise(data[:end]) if end <= MAX_HEAD else None
             if known is not None and len(data) - end == known.length:
                 self._body.append(data[end:])
-                self._complete(exchange, known)
+                self._complete(caller, known)
                 return
         try:
             self._parser.feed_data(data)
@@ -216,12 +216,12 @@ class UpstreamConnection(asyncio.Protocol):
             if self._begun > self._interim + 1:
                 self._fail(Refusal(Fault.UPSTREAM_MALFORMED, "more than one answer"))
             elif self._messages > self._interim and reply.length != UNTIL_CLOSE:
-                self._complete(exchange, reply)
-            elif self._client is not None:
-                self._flow(self._client)
+                self._complete(caller, reply)
+            elif self._taker is not None:
+                self._flow(self._taker)
             elif not 0 <= reply.length <= WHOLE:
-                exchange.upstream_seconds = self._clock() - self._sent_at
-                resume(exchange, reply)
+                caller.upstream_seconds = self._clock() - self._sent_at
+                resume(caller, reply)
 
     # What the parser says.
 
@@ -274,20 +274,20 @@ class UpstreamConnection(asyncio.Protocol):
         if self._overhead > MAX_OVERHEAD:
             raise Refusal(Fault.UPSTREAM_MALFORMED, "too much framing around too little data")
 
-    def _flow(self, client: Client) -> None:
+    def _flow(self, taker: Taker) -> None:
         body, self._body = self._body, []
         for piece in body:
-            client.write_reply(piece, self)
+            taker.write_reply(piece, self)
 
-    def _complete(self, exchange: Exchange, reply: Reply) -> None:
+    def _complete(self, caller: Caller, reply: Reply) -> None:
         """The whole answer is there."""
         now = self._clock()
-        client, body = self._client, self._body
-        if client is not None:
-            self._flow(client)
+        taker, body = self._taker, self._body
+        if taker is not None:
+            self._flow(taker)
         else:
             reply.body = body[0] if len(body) == 1 else b"".join(body)
-            exchange.upstream_seconds = now - self._sent_at
+            caller.upstream_seconds = now - self._sent_at
         # An answer before the end of the request leaves the rest of it in the way.
         if (
             reply.close
@@ -303,24 +303,24 @@ class UpstreamConnection(asyncio.Protocol):
             self.reused = True
             self.idle_since = now
             self._pool.release(self)
-        resume(exchange, reply)
+        resume(caller, reply)
 
     def _fail(self, refusal: Refusal) -> None:
-        exchange = self._exchange
+        caller = self._caller
         self._detach()
         self._abort()
-        if exchange is not None:
-            interrupt(exchange, refusal)
+        if caller is not None:
+            interrupt(caller, refusal)
 
     def _detach(self) -> None:
-        """Part with the exchange, ready for another."""
+        """Part with the caller, ready for another."""
         if self._upload is not None:
             self._upload.detach()
             self._upload = None
-        if self._exchange is not None:
-            self._exchange.custody = None
-            self._exchange = None
-        self._client = None
+        if self._caller is not None:
+            self._caller.custody = None
+            self._caller = None
+        self._taker = None
         self._reply = None
         self._body = []
         self._begun = self._messages = self._interim = self._overhead = 0

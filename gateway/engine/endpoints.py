@@ -9,19 +9,23 @@ from gateway.core.dialects import Dialect
 from gateway.core.gates import Gate
 from gateway.core.statistics import Tally
 from gateway.core.traffic import Traffic
+from gateway.engine.batching import Batcher
 from gateway.engine.keepers import KeyKeeper
 from gateway.engine.pools import Pool
+from gateway.engine.shadowing import Shadow
 from gateway.engine.slots import Slots
 
 
 class Deployment:
     """One version of a model, served by the containers of its pools."""
 
-    __slots__ = ("name", "name_line", "slots", "tally")
+    __slots__ = ("name", "name_line", "shadow", "slots", "tally")
 
-    def __init__(self, name: str, slots: Slots) -> None:
+    def __init__(self, name: str, slots: Slots, shadow: Shadow | None = None) -> None:
+        """:param shadow: compares what merged requests would be told; None to compare nothing."""
         self.name = name
         self.slots = slots
+        self.shadow = shadow
         #: Names the deployment that served (contract.md 1.4).
         self.name_line = f"azureml-model-deployment: {name}\r\n".encode()
         self.tally = Tally()
@@ -32,6 +36,18 @@ class Deployment:
     @property
     def pools(self) -> tuple[Pool, ...]:
         return self.slots.pools
+
+    @property
+    def batcher(self) -> Batcher | None:
+        """What is known about merging, whether it is done or only tried."""
+        return self.shadow.batcher if self.shadow is not None else self.slots.batcher
+
+    @property
+    def mode(self) -> str:
+        """``on``, ``off`` or ``shadow``."""
+        if self.shadow is not None:
+            return "shadow"
+        return "off" if self.slots.batcher is None else "on"
 
 
 class Endpoint:

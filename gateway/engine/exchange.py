@@ -17,7 +17,27 @@ if TYPE_CHECKING:
 class Custodian(Protocol):
     """Whatever a walk waits at, so that it can be told that the walk waits no longer."""
 
-    def abandon(self, exchange: Exchange) -> None: ...
+    def abandon(self, caller: Any, /) -> None:
+        """:param caller: who waited: an ``Exchange``, or what stands for several."""
+
+
+class Caller(Protocol):
+    """What a connection carries to a container: one request, or what stands for several."""
+
+    walk: Coroutine[None, Any, None] | None
+    custody: Custodian | None
+    upstream_seconds: float
+
+    @property
+    def length(self) -> int:
+        """Bytes of the body, or CHUNKED."""
+
+
+class Taker(Protocol):
+    """Where an answer flows to."""
+
+    def write_reply(self, data: bytes, source: Source) -> None:
+        """Take a piece of the body, and make ``source`` wait if it comes too fast."""
 
 
 class Source(Protocol):
@@ -50,7 +70,7 @@ class Upload(Custodian, Source, Protocol):
         """Send nothing more: the answer is there already, or the connection is gone."""
 
 
-class Client(Protocol):
+class Client(Taker, Protocol):
     """The downstream connection, as the walk sees it. None of these wait."""
 
     @property
@@ -75,9 +95,6 @@ class Client(Protocol):
     def begin_reply(self, exchange: Exchange, reply: Reply) -> None:
         """Send the head of an answer whose body is still coming."""
 
-    def write_reply(self, data: bytes, source: Source) -> None:
-        """Send a piece of the body, and make ``source`` wait while the client is slow."""
-
     def end_reply(self) -> None: ...
 
     def finish(self, exchange: Exchange) -> None:
@@ -95,7 +112,7 @@ class Connection(Custodian, Source, Protocol):
     #: Bytes of an answer to the request in hand have arrived.
     answered: bool
 
-    def send(self, exchange: Exchange, head: bytes, body: bytes | None, now: float) -> None:
+    def send(self, caller: Caller, head: bytes, body: bytes | None, now: float) -> None:
         """Send a request; None as the body means that it will be poured. The walk parks and is
         resumed with a ``Reply``.
         """
@@ -107,8 +124,8 @@ class Connection(Custodian, Source, Protocol):
 
     def end_body(self) -> None: ...
 
-    def pour(self, client: Client) -> None:
-        """Let the rest of the answer flow to ``client``. The walk parks and is resumed once all of
+    def pour(self, taker: Taker) -> None:
+        """Let the rest of the answer flow to ``taker``. The walk parks and is resumed once all of
         it has been passed on."""
 
 

@@ -9,14 +9,14 @@ from typing import Protocol
 from gateway.core.cors import is_preflight
 from gateway.core.faults import Fault, Refusal
 from gateway.core.gates import WRONG_TOKEN
-from gateway.core.grammar import OWS
-from gateway.core.heads import ALLOW, CHUNKED
+from gateway.core.heads import ALLOW
 from gateway.core.json_bodies import check_json_text
 from gateway.core.replies import Reply
 from gateway.core.statistics import Tally
 from gateway.core.tokens import UnknownKey
 from gateway.engine.endpoints import Deployment, Endpoint
 from gateway.engine.exchange import Connection, Exchange
+from gateway.engine.framing import lone_head, relocate
 from gateway.engine.pools import Pool, Pooled
 from gateway.engine.slots import Slots
 from gateway.engine.walking import park
@@ -97,7 +97,7 @@ class Pipeline:
             # 8 upstream. The one long wait.
             reply, connection = await self._forward(x, deployment)
             # 10 respond.
-            if reply.body is not None:
+            if connection is None or reply.body is not None:
                 x.client.send_reply(x, reply)
             else:
                 x.client.begin_reply(x, reply)
@@ -151,8 +151,11 @@ class Pipeline:
         x.body = await park()
         x.custody = None
 
-    async def _forward(self, x: Exchange, deployment: Deployment) -> tuple[Reply, Connection]:
-        """Send the request to one of the backends and wait for the head of its answer.
+    async def _forward(
+        self, x: Exchange, deployment: Deployment
+    ) -> tuple[Reply, Connection | None]:
+        """Send the request to one of the backends and wait for the head of its answer. There is no
+        connection where the request was answered together with others.
 
         Another try is made only when no container can have started on the request: the connection
         could not be opened, or a kept one was closed before any byte of the answer and the method
@@ -162,7 +165,10 @@ class Pipeline:
         tried: list[Pool] = []
         stale = 0
         while True:
-            pool = x.slot = x.slot or slots.take(tried) or await self._queue(x, slots, tried)
+            place = x.slot or slots.take(tried) or await self._queue(x, slots, tried)
+            if isinstance(place, Reply):
+                return place, None
+            pool = x.slot = place
             now = self._clock()
             connection = pool.take(now)
             x.attempts += 1
@@ -175,7 +181,7 @@ class Pipeline:
                 x.upstream_name = pool.name
                 if connection.reused:
                     pool.tally.reused += 1
-                connection.send(x, _upstream_head(x, pool), x.body, now)
+                connection.send(x, lone_head(x, pool), x.body, now)
                 if x.body is None and x.upload is not None:
                     x.upload.pour(connection)
                 reply: Reply = await park()
@@ -195,24 +201,24 @@ class Pipeline:
                     x.slot = None
                     slots.give_back(pool)
                 if reply.locations:
-                    _relocate(reply, pool, x.routed.cut)
+                    relocate(reply, pool, x.routed.cut)
                 return reply, connection
 
-    async def _queue(self, x: Exchange, slots: Slots, tried: list[Pool]) -> Pool:
-        """Wait for a place at a container."""
-        begun = self._clock()
-        slots.wait(x, tried)
-        try:
-            pool: Pool = await park()
-            x.slot = pool
-        finally:
-            now = self._clock()
-            x.queue_seconds += now - begun
+    async def _queue(self, x: Exchange, slots: Slots, tried: list[Pool]) -> Pool | Reply:
+        """Wait for a place at a container, or for the answer to a call that stood for this request
+        and others."""
+        place: Pool | Reply | None = slots.wait(x, tried)
+        if place is not None:
+            return place
+        place = await park()
+        if isinstance(place, Reply):
+            return place
+        x.slot = place
         x.custody = None
         # The sweep may have ended who had the place, and be about to end this one.
-        if now >= x.deadline:
+        if self._clock() >= x.deadline:
             raise Refusal(Fault.DEADLINE, "no answer within the timeout")
-        return pool
+        return place
 
     def _refuse(self, x: Exchange, refusal: Refusal) -> None:
         self._let_go(x)
@@ -267,40 +273,3 @@ def _may_repeat(x: Exchange, refusal: Refusal, connection: Pooled | None, stale:
         and x.upload is None
         and stale == 0
     )
-
-
-def _upstream_head(x: Exchange, pool: Pool) -> bytes:
-    """The request as the container gets it: re-framed from the parsed length, headers of this hop
-    gone, ours added last so that nothing the client sent can replace them."""
-    routed, body = x.routed, x.body
-    line = routed.request_line
-    if pool.prefix:
-        method, _, target = line.partition(b" ")
-        line = method + b" " + pool.prefix + target
-    own = b"x-request-id: %b\r\n" % x.request_id if routed.identifiers.theirs is None else b""
-    if body:
-        framing = b"Content-Length: %d\r\n\r\n" % len(body)
-    elif body is not None:
-        framing = b"Content-Length: 0\r\n\r\n" if routed.head.method == b"POST" else b"\r\n"
-    elif x.length == CHUNKED:
-        framing = b"Transfer-Encoding: chunked\r\n\r\n"
-    else:
-        framing = b"Content-Length: %d\r\n\r\n" % x.length
-    return b"".join((line, pool.host_line, routed.fields, x.client.forwarding, own, framing))
-
-
-def _relocate(reply: Reply, pool: Pool, cut: bytes) -> None:
-    """A redirect to the container's own address becomes one to the gateway's path: internal
-    addresses never leak, and the client could not follow them."""
-    own = b"http://" + pool.name.encode()
-    for line in reply.locations:
-        name, _, value = line.partition(b":")
-        value = value.strip(OWS + b"\r\n")
-        if value.startswith(own) and value[len(own) : len(own) + 1] in (b"", b"/", b"?"):
-            value = value[len(own) :] or b"/"
-        if value.startswith(b"/") and not value.startswith(b"//"):
-            inside = value[len(pool.prefix) :]
-            if value.startswith(pool.prefix) and inside[:1] in (b"", b"/", b"?", b"#"):
-                value = inside if inside.startswith(b"/") else b"/" + inside
-            value = cut + value
-        reply.lines.append(name + b": " + value + b"\r\n")

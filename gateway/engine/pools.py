@@ -12,7 +12,7 @@ from gateway.core.backends import Backend
 from gateway.core.faults import Fault, Refusal
 from gateway.core.shapes import ReplyShapes
 from gateway.core.statistics import BackendTally
-from gateway.engine.exchange import Connection, Exchange
+from gateway.engine.exchange import Caller, Connection
 from gateway.engine.tasks import spawn
 from gateway.engine.walking import interrupt, resume
 
@@ -89,7 +89,7 @@ class Pool:
         self._idle: deque[Pooled] = deque()
         self._open = 0
         self._dialling = 0
-        self._waiting: deque[Exchange] = deque()
+        self._waiting: deque[Caller] = deque()
 
     def __repr__(self) -> str:
         idle, waiting = len(self._idle), len(self._waiting)
@@ -109,17 +109,17 @@ class Pool:
             connection.close()
         return None
 
-    def wait(self, exchange: Exchange) -> None:
+    def wait(self, caller: Caller) -> None:
         """Queue for a connection: the walk parks and is resumed with one, first come first served.
 
         It is interrupted with ``NO_BACKEND`` when the backend cannot be reached.
         """
-        exchange.custody = self
-        self._waiting.append(exchange)
+        caller.custody = self
+        self._waiting.append(caller)
         self._grow()
 
-    def abandon(self, exchange: Exchange) -> None:
-        self._waiting.remove(exchange)
+    def abandon(self, caller: Caller) -> None:
+        self._waiting.remove(caller)
 
     def release(self, connection: Pooled) -> None:
         """Take back a connection that can serve another request."""

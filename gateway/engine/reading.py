@@ -58,6 +58,7 @@ class Routed:
 
     __slots__ = (
         "bare_fields",
+        "common",
         "cut",
         "endpoint",
         "fields",
@@ -83,6 +84,9 @@ class Routed:
         #: End-to-end fields for the container, complete lines; ``bare_fields`` are those without
         #: identifiers of the request.
         self.fields = self.bare_fields = b""
+        #: The request line and the fields that all heads of this kind share, the same object for
+        #: all of them. What changes from request to request is not among them.
+        self.common = b""
         self.identifiers: Identifiers = NO_IDENTIFIERS
         self.traceparent: bytes | None = None
         self.is_json = False
@@ -232,6 +236,7 @@ def _address(
     coded = any(name.lower() == b"content-encoding" for name, _ in head.kept)
     routed.is_json = head.method == b"POST" and not coded and bool(_JSON.fullmatch(media_type))
     routed.traceparent = head.traceparent
+    routed.common = routed.request_line + b"".join(fields)
     _identify(routed, b"".join(fields), head.request_id, head.ms_request_id, head.client_request_id)
 
 
@@ -245,6 +250,7 @@ def _individual(kind: _Kind, values: list[bytes]) -> Routed:
     routed.cut = base.cut
     routed.request_line = base.request_line
     routed.is_json = base.is_json
+    routed.common = base.common
     routed.traceparent = base.traceparent
     routed.words = base.words
     request_id, ms_request_id = head.request_id, head.ms_request_id

@@ -1,20 +1,22 @@
 """Places at the containers of one deployment, and the queue for them.
 
 A container works on so many requests at a time (one, unless configured otherwise); whatever else it
-is sent only waits inside it, where nobody can take it back. So requests wait here: first come first
-served, for a bounded time, in a bounded queue (contract.md 1.5).
+is sent only waits inside it, where nobody can take it back. So requests wait here: for a bounded
+time, in a bounded queue (contract.md 1.5). Who waits may be merged with others at the moment a
+place is free, not before: that is when it is known who is there (design.md section 4).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 
 from gateway.core.faults import Fault, Refusal
+from gateway.core.lanes import Flush, Lanes, Ticket
 from gateway.core.round_robin import RoundRobin
 from gateway.core.statistics import QueueTally
+from gateway.engine.batching import Batcher
 from gateway.engine.exchange import Exchange
 from gateway.engine.pools import Pool
 from gateway.engine.walking import interrupt, resume
@@ -33,8 +35,10 @@ class Slots:
         "_choose",
         "_clock",
         "_queues",
+        "_ripening",
         "_serving",
         "_timer",
+        "batcher",
         "concurrency",
         "max_length",
         "max_wait",
@@ -50,26 +54,29 @@ class Slots:
         max_wait: float,
         max_length: int,
         clock: Callable[[], float],
+        batcher: Batcher | None = None,
     ) -> None:
         """
-        :param concurrency: requests at a time for each backend.
+        :param concurrency: requests at a time for each backend; a batch counts as one.
         :param max_wait: seconds in the queue; after that, ``OVERLOADED``.
         :param max_length: requests in the queue; more are ``OVERLOADED`` at once.
+        :param batcher: merges requests that wait; None if they all go alone.
         """
         self.pools = tuple(pools)
         self.concurrency = concurrency
         self.max_wait = max_wait
         self.max_length = max_length
+        self.batcher = batcher
         self.tally = QueueTally()
         self._clock = clock
         self._choose = RoundRobin(self.pools).choose
-        #: Who waits, and since when, in the order of coming; apart for those who have tried the
-        #: same backends in vain, because any place is of use either to all of them or to none.
-        #: None of these is empty. (A plain dict would look at every place that was ever left at
-        #: its front.)
-        self._queues: dict[frozenset[Pool], OrderedDict[Exchange, float]] = {}
+        #: Who waits; apart for those who have tried the same backends in vain, because any place is
+        #: of use either to all of them or to none. None of these is empty.
+        self._queues: dict[frozenset[Pool], Lanes[Exchange]] = {}
         self._serving = False
         self._timer: asyncio.TimerHandle | None = None
+        #: Set while requests are held back for company.
+        self._ripening: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
         return f"<Slots, {self.busy} of {self.room} taken, {self.waiting} waiting>"
@@ -94,7 +101,14 @@ class Slots:
         :param tried: backends that are of no use to the caller.
         :raises Refusal: ``NO_BACKEND`` when that is all of them.
         """
-        # Nobody overtakes: while somebody waits, whatever is free is of no use to him.
+        batcher = self.batcher
+        if batcher is not None and batcher.delay > 0:
+            return None  # whether it is held back for company is seen when it queues
+        return self._take(tried)
+
+    def _take(self, tried: Collection[Pool]) -> Pool | None:
+        # Nobody overtakes: while somebody waits, whatever is free is of no use to him, or he is
+        # held back for company.
         for _ in self.pools:
             pool = self._choose(tried)
             if pool is None:
@@ -104,26 +118,64 @@ class Slots:
                 return pool
         return None
 
-    def wait(self, exchange: Exchange, tried: Collection[Pool]) -> None:
-        """Queue for a place: the walk parks and is resumed with a backend, whose place it has then.
+    def wait(self, exchange: Exchange, tried: Collection[Pool]) -> Pool | None:
+        """Queue for a place: the walk parks and is resumed with a backend, whose place it has then,
+        or with the ``Reply`` to it, when it was merged with others. With a backend at once for the
+        answer, it need not wait.
 
         Whoever has tried a backend in vain has waited before, and is served before those who have
         not. It may wait ``max_wait`` anew: the time at a dead backend was none in the queue.
 
-        :raises Refusal: ``OVERLOADED``, the queue is full.
+        :raises Refusal: ``OVERLOADED``, the queue is full; ``NO_BACKEND``, as ``take`` does.
         """
+        now = self._clock()
+        batcher = self.batcher
+        ticket = batcher.ticket(exchange, now) if batcher is not None else None
+        if batcher is not None and batcher.delay > 0:
+            held = ticket is not None and batcher.crew(ticket, now) > 1
+            if not held and (pool := self._take(tried)) is not None:
+                return pool
         if self.waiting >= self.max_length:
             raise Refusal(Fault.OVERLOADED, f"{self.max_length} requests are waiting already")
-        exchange.custody = self
-        queue = self._queues.setdefault(frozenset(tried), OrderedDict())
-        queue[exchange] = now = self._clock()
+        if ticket is None:
+            ticket = Ticket(exchange, now, exchange.deadline)
+        self._enter(ticket, frozenset(tried), now)
+        return None
+
+    def put_back(self, tickets: Collection[Ticket[Exchange]], tried: Collection[Pool]) -> None:
+        """Requests that were on their way are to wait again, at their old place in the order.
+
+        :param tried: backends that are of no use to them. Where that is all, they are interrupted
+            with ``NO_BACKEND``.
+        """
+        now = self._clock()
+        lost = len(set(tried)) >= len(self.pools)
+        for ticket in tickets:
+            if lost:
+                why = Refusal(Fault.NO_BACKEND, "no backend of the deployment can be reached")
+                self._tell(ticket.item, why)
+            else:
+                ticket.since = now
+                self._enter(ticket, frozenset(tried), now)
+        if self._queues and not self._serving:
+            self._serve()
+
+    def _enter(self, ticket: Ticket[Exchange], tried: frozenset[Pool], now: float) -> None:
+        ticket.item.custody = self
+        lanes = self._queues.get(tried)
+        if lanes is None:
+            lanes = self._queues[tried] = Lanes()
+        lanes.add(ticket)
         if self._timer is None:
             self._schedule(now)
+        if self.batcher is not None and self.batcher.delay > 0:
+            self._ripen(now)
 
     def abandon(self, exchange: Exchange) -> None:
-        for tried, queue in self._queues.items():
-            if exchange in queue:
-                self._dismiss(exchange, tried)
+        for tried, lanes in self._queues.items():
+            if exchange in lanes:
+                self._note(lanes.remove(exchange), self._clock())
+                self._tidy(tried)
                 return
 
     def give_back(self, pool: Pool) -> None:
@@ -137,24 +189,59 @@ class Slots:
         # of them, or a queue of a thousand would be a thousand calls deep.
         self._serving = True
         try:
-            while (match := self._match()) is not None:
-                exchange, tried, pool = match
-                self._dismiss(exchange, tried)
-                pool.busy += 1
-                try:
-                    resume(exchange, pool)
-                except Exception:  # noqa: BLE001  whoever gave the place has nothing to do with it
-                    _log.exception("request %s failed at its end", exchange.request_id.decode())
+            while self._queues:
+                now = self._clock()
+                match = self._match(now)
+                if match is None:
+                    break
+                ticket, tried, pool = match
+                batcher = self.batcher
+                if batcher is not None and batcher.is_hopeless(ticket.deadline, now):
+                    self._dismiss(ticket, tried, now)
+                    why = "the container cannot answer any more within the timeout"
+                    self._tell(ticket.item, Refusal(Fault.DEADLINE, why))
+                else:
+                    pool.busy += 1
+                    self._board(ticket, tried, pool, now)
         finally:
             self._serving = False
+        if self._queues and self.batcher is not None and self.batcher.delay > 0:
+            self._ripen(self._clock())
 
-    def _match(self) -> tuple[Exchange, frozenset[Pool], Pool] | None:
+    def _board(
+        self, leader: Ticket[Exchange], tried: frozenset[Pool], pool: Pool, now: float
+    ) -> None:
+        """Send off whoever is first, and with it those of its lane that may go along."""
+        batcher = self.batcher
+        crew = 1 if batcher is None or leader.lane is None else batcher.crew(leader, now)
+        if batcher is None or crew < 2:
+            self._dismiss(leader, tried, now)
+        else:
+            lanes = self._queues[tried]
+            group, flush = lanes.gather(leader, batcher.cap, batcher.max_bytes, crew)
+            for ticket in group:
+                self._note(ticket, now)
+            self._tidy(tried)
+            if len(group) > 1:
+                if flush is Flush.SLOT_FREE:
+                    flush = batcher.why_now(leader, now)
+                batcher.board(group, tried, pool, flush, self)
+                return
+        try:
+            resume(leader.item, pool)
+        except Exception:  # noqa: BLE001  whoever gave the place has nothing to do with it
+            _log.exception("request %s failed at its end", leader.item.request_id.decode())
+
+    def _match(self, now: float) -> tuple[Ticket[Exchange], frozenset[Pool], Pool] | None:
         """Who is to be served next, what it has tried, and by which backend."""
         for tried in self._in_turn():
             for _ in self.pools:
                 pool = self._choose(tried)
                 if pool is not None and pool.busy < self.concurrency:
-                    return next(iter(self._queues[tried])), tried, pool
+                    ticket = self._first_ripe(self._queues[tried], now)
+                    if ticket is not None:
+                        return ticket, tried, pool
+                    break
         return None
 
     def _in_turn(self) -> Collection[frozenset[Pool]]:
@@ -162,44 +249,92 @@ class Slots:
         queues = self._queues
         if len(queues) < 2:
             return queues.keys()
-        return sorted(queues, key=lambda tried: (not tried, _first(queues[tried])))
+        return sorted(queues, key=lambda tried: (not tried, queues[tried].first().since))
 
-    def _dismiss(self, exchange: Exchange, tried: frozenset[Pool]) -> None:
+    def _dismiss(self, ticket: Ticket[Exchange], tried: frozenset[Pool], now: float) -> None:
         """Somebody waits no longer."""
-        queue = self._queues[tried]
-        since = queue.pop(exchange)
-        if not queue:
+        self._queues[tried].remove(ticket.item)
+        self._note(ticket, now)
+        self._tidy(tried)
+
+    def _note(self, ticket: Ticket[Exchange], now: float) -> None:
+        waited = now - ticket.since
+        ticket.item.queue_seconds += waited
+        self.tally.wait.observe(waited)
+
+    def _tidy(self, tried: frozenset[Pool]) -> None:
+        if not self._queues[tried]:
             del self._queues[tried]
-        self.tally.wait.observe(self._clock() - since)
+
+    # Holding back.
+
+    def _first_ripe(self, lanes: Lanes[Exchange], now: float) -> Ticket[Exchange] | None:
+        """Whose turn it is among those who are not held back for company."""
+        batcher = self.batcher
+        if batcher is None or batcher.delay <= 0:
+            return lanes.first()
+        ripe = [
+            ticket
+            for ticket in lanes.fronts()
+            if batcher.ripe_at(ticket, lanes.rows_beside(ticket)) <= now + _TOGETHER
+        ]
+        return min(ripe, key=lambda ticket: ticket.deadline, default=None)
+
+    def _ripen(self, now: float) -> None:
+        """Look again when the first of those who are held back has waited long enough."""
+        batcher = self.batcher
+        if batcher is None or self._serving:
+            return
+        due = min(
+            batcher.ripe_at(ticket, lanes.rows_beside(ticket))
+            for lanes in self._queues.values()
+            for ticket in lanes.fronts()
+        )
+        if self._ripening is not None:
+            if self._ripening.when() <= due:
+                return
+            self._ripening.cancel()
+        # While no place is free, giving one back will look.
+        if any(pool.busy < self.concurrency for pool in self.pools):
+            loop = asyncio.get_running_loop()
+            self._ripening = loop.call_later(max(due - now, 0.0), self._ripe)
+
+    def _ripe(self) -> None:
+        self._ripening = None
+        if self._queues and not self._serving:
+            self._serve()
+
+    # Waiting has an end.
 
     def _schedule(self, now: float) -> None:
-        """Look again when the first of all has waited long enough."""
-        delay = min(map(_first, self._queues.values())) + self.max_wait - now
-        self._timer = asyncio.get_running_loop().call_later(max(delay, 0.0), self._expire)
+        """Look again when whoever has waited longest has waited long enough."""
+        first = min(lanes.waiting_since() for lanes in self._queues.values())
+        delay = max(first + self.max_wait - now, 0.0)
+        self._timer = asyncio.get_running_loop().call_later(delay, self._expire)
 
     def _expire(self) -> None:
         self._timer = None
-        limit = self._clock() - self.max_wait + _TOGETHER
+        now = self._clock()
+        limit = now - self.max_wait + _TOGETHER
         why = f"no place at a container within {self.max_wait:g} s"
         # Telling one may change what becomes of the others.
         while (late := self._late(limit)) is not None:
-            exchange, tried = late
-            self._dismiss(exchange, tried)
-            try:
-                interrupt(exchange, Refusal(Fault.OVERLOADED, why))
-            except Exception:  # noqa: BLE001  the others' time is up too
-                _log.exception("request %s failed at its end", exchange.request_id.decode())
+            ticket, tried = late
+            self._dismiss(ticket, tried, now)
+            self._tell(ticket.item, Refusal(Fault.OVERLOADED, why))
         if self._queues and self._timer is None:
             self._schedule(self._clock())
 
-    def _late(self, limit: float) -> tuple[Exchange, frozenset[Pool]] | None:
+    def _late(self, limit: float) -> tuple[Ticket[Exchange], frozenset[Pool]] | None:
         """Somebody who has waited since before ``limit``, and what it has tried."""
-        for tried, queue in self._queues.items():
-            if _first(queue) <= limit:
-                return next(iter(queue)), tried
+        for tried, lanes in self._queues.items():
+            ticket = lanes.longest_waiting()
+            if ticket.since <= limit:
+                return ticket, tried
         return None
 
-
-def _first(queue: OrderedDict[Exchange, float]) -> float:
-    """Since when the first in a queue has waited."""
-    return next(iter(queue.values()))
+    def _tell(self, exchange: Exchange, refusal: Refusal) -> None:
+        try:
+            interrupt(exchange, refusal)
+        except Exception:  # noqa: BLE001  the others have nothing to do with it
+            _log.exception("request %s failed at its end", exchange.request_id.decode())

@@ -64,6 +64,7 @@ class Admin:
             unready=lambda: self.reasons,
             metrics=self.metrics,
             configuration=lambda: {"made": "up"},
+            deployments=lambda: {"made": {"up": "too"}},
         )
         runner = AdminRunner(sources, self.token)
         await runner.setup()

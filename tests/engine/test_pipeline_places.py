@@ -205,7 +205,7 @@ def test_an_error_of_our_own_gives_the_place_back(monkeypatch: pytest.MonkeyPatc
 
     with Script(one_place()) as script:
         script.may_fail = True
-        monkeypatch.setattr("gateway.engine.pipeline._upstream_head", fail)
+        monkeypatch.setattr("gateway.engine.pipeline.lone_head", fail)
         for client in asking(script, 3):
             assert client.hears().status == 500
         assert places(script) == (0, 0)
@@ -263,7 +263,7 @@ def test_a_relocation_that_fails_has_given_its_place_back(monkeypatch: pytest.Mo
     with Script(one_place()) as script:
         script.may_fail = True
         (client,) = asking(script, 1)
-        monkeypatch.setattr("gateway.engine.pipeline._relocate", fail)
+        monkeypatch.setattr("gateway.engine.pipeline.relocate", fail)
         script.container().answers(head="HTTP/1.1 302 Found\r\nLocation: /there\r\n")
         assert client.hears().status == 500
         assert places(script) == (0, 0)

@@ -31,6 +31,8 @@ class Guest:
     ) -> None:
         self.name = name
         self.request_id = name.encode()
+        self.deadline = hotel.clock.now + 60.0
+        self.queue_seconds = 0.0
         self.custody: object = None
         self.walk: Coroutine[None, Any, None] | None = None
         self.place: Pool | None = None

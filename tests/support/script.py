@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from gateway.core.traffic import Traffic
 from gateway.edge.listener import Listener, Plane
 from gateway.edge.phases import Patience
 from gateway.edge.upstream import UpstreamConnection
+from gateway.engine.batching import Batcher, BatchRules
 from gateway.engine.endpoints import Deployment, Endpoint
 from gateway.engine.keepers import KeyKeeper
 from gateway.engine.pipeline import Pipeline
@@ -201,6 +203,7 @@ class Setup:
     concurrency: int = 1000
     max_wait: float = 0.5
     max_length: int = 1000
+    batching: BatchRules | None = None
     idle_timeout: float = 10.0
     connect_timeout: float = 1.0
     patience: Patience = PATIENCE
@@ -243,12 +246,16 @@ class Script:
             )
             for backend in setup.backends
         ]
+        batcher = None
+        if setup.batching is not None:
+            batcher = Batcher("blue", setup.batching, clock=self.clock, ids=self._batch_ids())
         slots = Slots(
             self.pools,
             concurrency=setup.concurrency,
             max_wait=setup.max_wait,
             max_length=setup.max_length,
             clock=self.clock,
+            batcher=batcher,
         )
         self.deployment = Deployment("blue", slots)
         self.endpoint = Endpoint(
@@ -339,6 +346,10 @@ class Script:
         while True:
             self.requests += 1
             yield b"00000000-0000-4000-8000-%012d" % self.requests
+
+    def _batch_ids(self) -> Iterator[bytes]:
+        for number in itertools.count(1):
+            yield b"batch-%d" % number
 
     async def _dial(self, pool: Pool) -> UpstreamConnection:
         if pool.backend.port in self.down:

@@ -1,0 +1,484 @@
+"""A merged call on its way: one request to a container that stands for many.
+
+Towards the connection it is what a single request is. Towards the requests in it, it keeps one
+promise: each gets what it would have got alone. Where that is in question (the call failed, or its
+answer cannot be cut up), smaller groups are sent until each answer is beyond question, and in the
+end the request itself, byte for byte (design.md section 4, peers.md 2.6).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
+
+from gateway.core.comparing import compare
+from gateway.core.confidence import (
+    DEPENDENT,
+    EVERYBODY_GUILTY,
+    NOBODY_GUILTY,
+    NOT_SPLITTABLE,
+)
+from gateway.core.faults import Fault, Refusal
+from gateway.core.halving import Halving
+from gateway.core.lanes import Flush, Ticket
+from gateway.core.replies import Reply
+from gateway.core.rows import merge
+from gateway.core.splitting import split_answer
+from gateway.core.verdicts import SHARE, SHRINK, SPLIT, Verdict, judge, shared_lines
+from gateway.engine.basins import Basin
+from gateway.engine.exchange import Connection, Custodian, Exchange
+from gateway.engine.framing import lone_head, merged_head, relocate
+from gateway.engine.pools import Pool
+from gateway.engine.walking import interrupt, park, resume
+
+if TYPE_CHECKING:
+    from gateway.engine.batching import Batcher, Family
+    from gateway.engine.slots import Slots
+
+_log = logging.getLogger("gateway")
+
+Member = Ticket[Exchange]
+
+
+class Deserted(Exception):
+    """Thrown into a batch when everybody in it has left."""
+
+
+class Batch:
+    """Carries a group of requests to a container.
+
+    It has a place at ``pool`` and gives it back. ``custody`` and ``walk`` are as those of an
+    ``Exchange``, and so are ``length``, ``upload`` and ``upstream_seconds``.
+    """
+
+    __slots__ = (
+        "_batcher",
+        "_begun",
+        "_family",
+        "_flush",
+        "_members",
+        "_pool",
+        "_present",
+        "_rows",
+        "_slots",
+        "_tried",
+        "custody",
+        "length",
+        "name",
+        "upload",
+        "upstream_seconds",
+        "walk",
+    )
+
+    def __init__(
+        self,
+        batcher: Batcher,
+        slots: Slots,
+        family: Family,
+        members: list[Member],
+        tried: Collection[Pool],
+        pool: Pool,
+        flush: Flush,
+    ) -> None:
+        """
+        :param members: two or more, of one lane, in order.
+        :param tried: backends that were of no use to them.
+        """
+        self._batcher = batcher
+        self._slots = slots
+        self._family = family
+        self._members = members
+        self._tried = tried
+        self._pool: Pool | None = pool
+        self._flush = flush
+        self.name = next(batcher.ids).decode()
+        self.walk: Coroutine[None, Any, None] | None = None
+        self.custody: Custodian | None = None
+        self.length = 0
+        self.upload = None
+        self.upstream_seconds = 0.0
+        self._begun = False
+        self._rows = sum(member.rows for member in members)
+        #: Who still waits for an answer.
+        self._present: set[Exchange] = set()
+        for member in members:
+            exchange = member.item
+            exchange.custody = self
+            self._present.add(exchange)
+
+    def __repr__(self) -> str:
+        return f"<Batch {self.name}, {len(self._present)} of {len(self._members)} present>"
+
+    def abandon(self, exchange: Exchange) -> None:
+        """Somebody has left. The others are not touched; when nobody is left, neither is the
+        container any more."""
+        self._present.discard(exchange)
+        if not self._present and self.custody is not None:
+            interrupt(self, Deserted())
+
+    # The two ways to go.
+
+    async def serve(self) -> None:
+        """Send the group as one call, and see to it that everybody gets an answer."""
+        try:
+            members = self._members
+            reply = await self._send_merged(members)
+            verdict = self._judge(reply)
+            pieces = self._split(verdict, reply, members)
+            if pieces is not None:
+                self._learn()
+                # Before the answers go out: the container is idle, and they can wait.
+                self._release()
+                self._deliver_pieces(members, pieces, reply)
+            elif verdict is SHARE:
+                self._release()
+                self._deliver_copies(members, reply)
+            else:
+                if verdict is SHRINK:
+                    self._batcher.limit.shrink(self._rows)
+                    self._give_up_the_late()
+                await self._isolate()
+        except Exception as error:  # noqa: BLE001  whatever it is, everybody gets an answer
+            self._fail(error)
+        finally:
+            self._release()
+
+    async def prove(self) -> None:
+        """Send the group as one call, and each of it alone. Everybody gets what it got alone; if
+        that is what it would have got from the merged call, its family is believed."""
+        confidence = self._family.confidence
+        confidence.begin_proof()
+        judged = False
+        try:
+            members = self._members
+            reply = await self._send_merged(members)
+            pieces = self._split(self._judge(reply), reply, members)
+            verdict = _Comparison(self._batcher.rules.tolerance)
+            for at, member in enumerate(members):
+                if self._waits(member):
+                    await self._compare(verdict, member, None if pieces is None else pieces[at])
+            judged = self._conclude(verdict, pieces is not None)
+            self._send_back(members)
+        except Exception as error:  # noqa: BLE001  whatever it is, everybody gets an answer
+            self._fail(error)
+        finally:
+            if not judged:
+                confidence.abandon_proof(self._batcher.clock())
+                self._batcher.tally.proofs["inconclusive"] += 1
+            self._release()
+
+    async def _compare(self, verdict: _Comparison, member: Member, piece: bytes | None) -> None:
+        """Send one request alone, answer it, and note how that compares with its piece."""
+        self._batcher.tally.extra_calls += 1
+        try:
+            alone = await self._send_alone(member)
+        except Refusal as refusal:
+            if refusal.fault is Fault.NO_BACKEND:
+                raise
+            verdict.failed = True
+            self._tell([member], refusal)
+        else:
+            verdict.add(member, alone, piece)
+            if alone.body is not None:
+                self._deliver(member, alone)
+
+    def _learn(self) -> None:
+        """The call went well, and took so long for so many rows."""
+        batcher = self._batcher
+        now = batcher.clock()
+        batcher.limit.observe(self._rows, self.upstream_seconds, self._flush is Flush.FULL, now)
+        self._family.confidence.good(now)
+
+    def _conclude(self, verdict: _Comparison, was_split: bool) -> bool:
+        """Whether the proof has said anything."""
+        batcher, confidence = self._batcher, self._family.confidence
+        now = batcher.clock()
+        reason = verdict.reason(was_split)
+        if reason is not None:
+            confidence.disproved(now, reason)
+            batcher.tally.proofs["disproved"] += 1
+            self._log_distrust(reason)
+            return True
+        if not verdict.is_sufficient:
+            return False
+        confidence.proved(now)
+        self._family.only = verdict.only
+        batcher.tally.proofs["proved"] += 1
+        return True
+
+    async def _isolate(self) -> None:
+        """Find who is to blame by halving; everybody else gets its own answer on the way."""
+        batcher, members = self._batcher, self._members
+        batcher.tally.isolations += 1
+        plan = Halving(len(members))
+        innocent = 0
+        while not plan.exhausted:
+            plan.discard(at for at, member in enumerate(members) if not self._waits(member))
+            group = plan.take()
+            if group is None:
+                break
+            batcher.tally.extra_calls += 1
+            chosen = [members[at] for at in group]
+            try:
+                good = await (self._try_again(chosen) if len(chosen) > 1 else self._hear(*chosen))
+            except Refusal as refusal:
+                if refusal.fault is Fault.NO_BACKEND:
+                    raise
+                # It says nothing of any row, and nothing of the other groups.
+                self._tell(chosen, refusal)
+                good = True
+            else:
+                innocent += good
+            if good:
+                plan.settle(group)
+            elif len(group) > 1:
+                plan.halve(group)
+            else:
+                plan.blame(group)
+        self._send_back(members)
+        if not plan.guilty and innocent:
+            self._strike(NOBODY_GUILTY)
+        elif plan.guilty and not innocent:
+            self._strike(EVERYBODY_GUILTY)
+
+    async def _try_again(self, members: Sequence[Member]) -> bool:
+        """Send a smaller group. Whether that gave everybody in it an answer."""
+        if sum(member.rows for member in members) in self._family.frame.lengths:
+            return False  # see Batcher.board
+        reply = await self._send_merged(members)
+        verdict = self._judge(reply)
+        pieces = self._split(verdict, reply, members)
+        if pieces is not None:
+            self._deliver_pieces(members, pieces, reply)
+        elif verdict is SHARE:
+            self._deliver_copies(members, reply)
+        return pieces is not None or verdict is SHARE
+
+    async def _hear(self, member: Member) -> bool:
+        """Send one request alone, and answer it. Whether the answer speaks for it."""
+        reply = await self._send_alone(member)
+        good = self._is_proper(member, reply)
+        if reply.body is not None:
+            self._deliver(member, reply)
+        return good
+
+    # One call.
+
+    async def _send_merged(self, members: Sequence[Member]) -> Reply:
+        pool = self._place()
+        body = merge([member.freight for member in members])
+        family = self._family
+        head = merged_head(family.line, family.fields, pool, self.name, len(body))
+        return await self._send(pool, head, body)
+
+    async def _send_alone(self, member: Member) -> Reply:
+        """Exactly what the request would have been without any batch."""
+        pool = self._place()
+        exchange = member.item
+        exchange.attempts += 1
+        reply = await self._send(pool, lone_head(exchange, pool), exchange.body or b"")
+        if reply.locations:
+            relocate(reply, pool, exchange.routed.cut)
+        return reply
+
+    async def _send(self, pool: Pool, head: bytes, body: bytes) -> Reply:
+        clock = self._batcher.clock
+        now = clock()
+        connection: Connection | None = pool.take(now)
+        if connection is None:
+            pool.wait(self)
+            connection = await park()
+            now = clock()
+        self.custody = connection
+        if not self._begun:
+            self._begin(pool)
+        if connection.reused:
+            pool.tally.reused += 1
+        connection.send(self, head, body, now)
+        reply: Reply = await park()
+        if reply.body is None:
+            basin = Basin()
+            connection.pour(basin)
+            await park()
+            self.upstream_seconds = clock() - now
+            reply.body = basin.contents()
+        self.custody = None
+        return reply
+
+    def _place(self) -> Pool:
+        if self._pool is None:
+            raise AssertionError("a batch has a place as long as it has something to send")
+        return self._pool
+
+    def _release(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            self._slots.give_back(pool)
+
+    # What an answer means.
+
+    def _judge(self, reply: Reply) -> Verdict:
+        return judge(reply.status, b"".join((*reply.lines, *reply.locations)), reply.body or b"")
+
+    def _split(
+        self, verdict: Verdict, reply: Reply, members: Sequence[Member]
+    ) -> list[bytes] | None:
+        if verdict is not SPLIT or reply.body is None:
+            return None
+        return split_answer(reply.body, [member.rows for member in members])
+
+    def _is_proper(self, member: Member, reply: Reply) -> bool:
+        """Whether an answer to one request is of the kind that can be cut out of a merged one."""
+        return self._split(self._judge(reply), reply, [member]) is not None
+
+    def _strike(self, reason: str) -> None:
+        confidence = self._family.confidence
+        state = confidence.state
+        confidence.strike(self._batcher.clock(), reason)
+        if confidence.state is not state:
+            self._log_distrust(reason)
+
+    def _log_distrust(self, reason: str) -> None:
+        self._batcher.tally.fallbacks += 1
+        confidence = self._family.confidence
+        _log.warning(
+            "deployment %s: requests are not merged for %.0f s: %s",
+            self._batcher.name,
+            confidence.until - self._batcher.clock(),
+            reason,
+        )
+
+    # Who gets what.
+
+    def _deliver_pieces(
+        self, members: Sequence[Member], pieces: Sequence[bytes], reply: Reply
+    ) -> None:
+        line = b"".join(reply.lines)
+        if self._batcher.rules.debug_header:
+            rows = sum(member.rows for member in members)
+            name = self.name.encode()
+            line += b"x-gateway-batch: %b; requests=%d; rows=%d\r\n" % (name, len(members), rows)
+        reply.lines = [line]
+        for member, piece in zip(members, pieces, strict=True):
+            self._deliver(member, reply.with_body(piece))
+
+    def _deliver_copies(self, members: Sequence[Member], reply: Reply) -> None:
+        """Answer everybody with what no row had a part in."""
+        reply.lines = [shared_lines(b"".join(reply.lines))]
+        for member in members:
+            self._deliver(member, reply.with_body(reply.body or b""))
+
+    def _deliver(self, member: Member, reply: Reply) -> None:
+        exchange = member.item
+        if not self._waits(member):
+            return
+        self._present.discard(exchange)
+        exchange.custody = None
+        exchange.upstream_seconds = self.upstream_seconds
+        exchange.attempts = exchange.attempts or 1
+        try:
+            resume(exchange, reply)
+        except Exception:  # noqa: BLE001  nobody's trouble is another's
+            _log.exception("request %s failed at its end", exchange.request_id.decode())
+
+    def _tell(self, members: Sequence[Member], refusal: Refusal) -> None:
+        for member in members:
+            exchange = member.item
+            if self._waits(member):
+                self._present.discard(exchange)
+                exchange.custody = None
+                try:
+                    interrupt(exchange, refusal.anew())
+                except Exception:  # noqa: BLE001  nobody's trouble is another's
+                    _log.exception("request %s failed at its end", exchange.request_id.decode())
+
+    def _give_up_the_late(self) -> None:
+        """Half the rows take half the time at best: whoever has less is told now."""
+        soonest = self._batcher.clock() + self.upstream_seconds / 2
+        late = [member for member in self._members if member.item.deadline < soonest]
+        self._tell(late, Refusal(Fault.DEADLINE, "no answer within the timeout"))
+
+    def _send_back(self, members: Sequence[Member], tried: Collection[Pool] | None = None) -> None:
+        """Let those who are left queue again: each alone, unless they found no container at all.
+        Left are those for whom halving is too dear, or whose own answer is too large to hold."""
+        left = [member for member in members if self._waits(member)]
+        self._present.clear()
+        if tried is None:
+            left = [Ticket(member.item, member.since, member.deadline) for member in left]
+        self._release()
+        self._slots.put_back(left, self._tried if tried is None else tried)
+
+    def _fail(self, error: Exception) -> None:
+        """The call could not be made, or not be finished."""
+        custody, self.custody = self.custody, None
+        if custody is not None:
+            custody.abandon(self)
+        if isinstance(error, Refusal) and error.fault is Fault.NO_BACKEND and self._pool:
+            self._send_back(self._members, {*self._tried, self._pool})
+        elif isinstance(error, Refusal):
+            self._release()
+            self._tell(self._members, error)
+        elif not isinstance(error, Deserted):
+            _log.error("batch %s failed inside the gateway", self.name, exc_info=error)
+            self._tell(self._members, Refusal(Fault.INTERNAL))
+
+    def _waits(self, member: Member) -> bool:
+        return member.item in self._present
+
+    def _begin(self, pool: Pool) -> None:
+        """Take notes: the group sets out."""
+        self._begun = True
+        tally = self._batcher.tally
+        tally.rows.observe(self._rows)
+        tally.requests.observe(len(self._members))
+        tally.flushes[self._flush.value] += 1
+        for member in self._members:
+            member.item.upstream_name = pool.name
+
+
+class _Comparison:
+    """What the merged answer to a group says of each, and what each was told alone."""
+
+    def __init__(self, tolerance: float) -> None:
+        self._tolerance = tolerance
+        self._rows: set[bytes] = set()
+        self._compared = 0
+        self._differs = False
+        self._proper = 0
+        self._improper = 0
+        #: Somebody got no answer that could be compared.
+        self.failed = False
+
+    def add(self, member: Member, alone: Reply, piece: bytes | None) -> None:
+        body = alone.body or b""
+        if alone.status != 200 or alone.body is None:
+            self.failed = True
+        elif split_answer(body, [member.rows]) is None:
+            self._improper += 1
+        else:
+            self._proper += 1
+            if piece is not None:
+                self._compared += 1
+                self._rows.add(member.freight.inner)
+        if piece is not None and alone.status == 200:
+            self._differs |= compare(body, piece, self._tolerance) is not None
+
+    @property
+    def is_sufficient(self) -> bool:
+        return self._compared > 1 and not self._improper and not self.failed
+
+    @property
+    def only(self) -> bytes | None:
+        """The rows that all had in common."""
+        return next(iter(self._rows)) if len(self._rows) == 1 else None
+
+    def reason(self, was_split: bool) -> str | None:
+        """Why such requests must not be merged; None if nothing speaks against it."""
+        if self._differs:
+            return DEPENDENT
+        if was_split or self.failed:
+            return None
+        if self._proper > 1 and not self._improper:
+            return NOBODY_GUILTY
+        return NOT_SPLITTABLE if self._improper > 1 and not self._proper else None

@@ -1,0 +1,234 @@
+"""What a deployment knows about merging requests: who may share a call, and how large it may be.
+
+The decisions are core's; here they are brought together per deployment, and remembered.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gateway.core.confidence import Confidence, State
+from gateway.core.lanes import Flush, Ticket
+from gateway.core.memo import Memo
+from gateway.core.row_limit import RowLimit
+from gateway.core.rows import Frame, RowReader, Rows
+from gateway.core.significance import Significance
+from gateway.core.statistics import BatchTally
+from gateway.engine.batches import Batch
+from gateway.engine.exchange import Exchange
+from gateway.engine.pools import Pool
+from gateway.engine.walking import start
+
+if TYPE_CHECKING:
+    from gateway.engine.slots import Slots
+
+_log = logging.getLogger("gateway")
+
+# Requests of the batch by which a family is proved: each costs a call more, once.
+PROOF = 8
+# Families of a deployment that are remembered, those used last.
+FAMILIES = 256
+# Longer identifiers make the container refuse a request (contract.md 1.4).
+_MAX_IDENTIFIER = 100
+# A request whose time is up within this many seconds is not held back for company.
+_SLACK = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRules:
+    """What the configuration says (docs/batching.md)."""
+
+    field: tuple[str, ...] = ("data",)
+    max_rows: int = 1024
+    #: Of one call's body.
+    max_bytes: int = 1 << 20
+    #: Seconds.
+    max_queue_delay: float = 0.0
+    latency_target: float = 0.05
+    #: Names of headers; None for all but incidental ones.
+    significant_headers: tuple[str, ...] | None = None
+    isolate_principals: bool = False
+    scatter: bool = False
+    tolerance: float = 1e-6
+    debug_header: bool = False
+
+
+class Family:
+    """Requests that a container can tell apart by their rows only, and whether it is sound to send
+    their rows together."""
+
+    __slots__ = ("confidence", "fields", "frame", "line", "only")
+
+    def __init__(self, line: bytes, fields: bytes, frame: Frame) -> None:
+        #: The request line, and the header lines that count.
+        self.line = line
+        self.fields = fields
+        self.frame = frame
+        self.confidence = Confidence()
+        #: The rows that all requests of the proof had in common: as long as nothing else comes,
+        #: it was proof enough.
+        self.only: bytes | None = None
+
+    def __repr__(self) -> str:
+        return f"<Family {self.line!r}, {self.confidence.state.value}>"
+
+    def knows(self, group: Sequence[Ticket[Exchange]]) -> bool:
+        """Whether the proof said anything about rows like these."""
+        return self.only is None or all(ticket.freight.inner == self.only for ticket in group)
+
+
+class Batcher:
+    """Decides for one deployment. ``cap`` is how many rows a call may have at present."""
+
+    __slots__ = (
+        "_families",
+        "_heads",
+        "_reader",
+        "_significance",
+        "clock",
+        "delay",
+        "ids",
+        "limit",
+        "max_bytes",
+        "name",
+        "rules",
+        "tally",
+    )
+
+    def __init__(
+        self, name: str, rules: BatchRules, *, clock: Callable[[], float], ids: Iterator[bytes]
+    ) -> None:
+        """
+        :param name: of the deployment, for the log.
+        :param ids: identifiers for calls of the gateway's own.
+        """
+        self.name = name
+        self.rules = rules
+        self.clock = clock
+        self.ids = ids
+        self.delay = rules.max_queue_delay
+        self.max_bytes = rules.max_bytes
+        self.limit = RowLimit(rules.max_rows, rules.latency_target)
+        self.tally = BatchTally()
+        self._reader = RowReader(rules.field, max_bytes=rules.max_bytes)
+        self._significance = Significance(rules.significant_headers)
+        #: The request line and the lines that count, by the bytes they follow from.
+        self._heads: Memo[bytes, tuple[bytes, bytes]] = Memo(FAMILIES)
+        self._families: Memo[tuple[bytes, bytes, Frame], Family] = Memo(FAMILIES)
+
+    def __repr__(self) -> str:
+        return f"<Batcher of {self.name}, {self.cap} rows at most>"
+
+    @property
+    def cap(self) -> int:
+        """Rows of one call at most."""
+        return self.limit.cap
+
+    @property
+    def families(self) -> list[Family]:
+        """Those used last."""
+        return self._families.values()
+
+    def ticket(self, exchange: Exchange, now: float) -> Ticket[Exchange] | None:
+        """Where a request is to queue; None if it can only go alone."""
+        rows = self.read(exchange)
+        if rows is None:
+            return None
+        family = self.family(exchange, rows.frame)
+        caller = exchange.principal if self.rules.isolate_principals else None
+        lane = (family, rows.kind, caller)
+        size = len(rows.inner) + 1
+        return Ticket(exchange, now, exchange.deadline, lane, rows.count, size, rows)
+
+    def read(self, exchange: Exchange) -> Rows | None:
+        """The rows of a request that may share a call; None for any other."""
+        routed, body = exchange.routed, exchange.body
+        if not routed.is_json or not body:
+            return None
+        lines = routed.identifiers.upstream
+        if len(lines) > _MAX_IDENTIFIER and _has_long_value(lines):
+            return None
+        rows = self._reader.read(body)
+        return rows if rows is not None and rows.count <= self.rules.max_rows else None
+
+    def family(self, exchange: Exchange, frame: Frame) -> Family:
+        common = exchange.routed.common
+        head = self._heads.get(common)
+        if head is None:
+            line, _, lines = common.partition(b"\r\n")
+            head = line + b"\r\n", self._significance.fields(lines)
+            self._heads.put(common, head)
+        key = (*head, frame)
+        family = self._families.get(key)
+        if family is None:
+            family = Family(*head, frame)
+            self._families.put(key, family)
+        return family
+
+    def crew(self, leader: Ticket[Exchange], now: float) -> int:
+        """How many requests may go together now, as far as trust goes."""
+        family: Family = leader.lane[0]  # type: ignore[index]
+        confidence = family.confidence
+        if not confidence.admits(now):
+            return 1
+        return sys.maxsize if confidence.state is State.ON else PROOF
+
+    def board(
+        self,
+        group: list[Ticket[Exchange]],
+        tried: Collection[Pool],
+        pool: Pool,
+        flush: Flush,
+        slots: Slots,
+    ) -> None:
+        """Send a group off, with a place at ``pool`` that is given back when it is free."""
+        family: Family = group[0].lane[0]  # type: ignore[index]
+        proving = family.confidence.state is not State.ON
+        if not proving and not family.knows(group):
+            family.confidence.doubt()
+            proving = True
+        size = PROOF if proving else len(group)
+        # An array beside the rows that is as long as they are would seem to belong to them.
+        while sum(ticket.rows for ticket in group[:size]) in family.frame.lengths:
+            size -= 1
+        if size < len(group):
+            slots.put_back(group[size:], tried)
+            del group[size:]
+        batch = Batch(self, slots, family, group, tried, pool, flush)
+        try:
+            start(batch, batch.prove() if proving else batch.serve())
+        except Exception:  # noqa: BLE001  whoever gave the place has nothing to do with it
+            _log.exception("batch %s of %s failed at its end", batch.name, self.name)
+
+    # Holding back.
+
+    def ripe_at(self, ticket: Ticket[Exchange], rows: int) -> float:
+        """When a request is to be sent although more could come to go with it.
+
+        :param rows: that could go with it already, its own included.
+        """
+        since = ticket.since
+        if ticket.lane is None or rows >= self.cap or self.crew(ticket, since) < 2:
+            return since
+        latest = ticket.deadline - (self.limit.predict(rows) or 0.0) - _SLACK
+        return max(since, min(since + self.delay, latest))
+
+    def why_now(self, leader: Ticket[Exchange], now: float) -> Flush:
+        """Why a group goes that is not full."""
+        if self.delay <= 0:
+            return Flush.SLOT_FREE
+        return Flush.DELAY if now >= leader.since + self.delay - _SLACK else Flush.DEADLINE
+
+    def is_hopeless(self, deadline: float, now: float) -> bool:
+        """Whether a request cannot be answered in time, going by how fast answers are at best."""
+        fastest = self.limit.fastest(now)
+        return fastest is not None and now + fastest > deadline
+
+
+def _has_long_value(lines: bytes) -> bool:
+    values = (line.partition(b": ")[2] for line in lines.split(b"\r\n"))
+    return any(len(value) > _MAX_IDENTIFIER for value in values)
