@@ -78,7 +78,8 @@ class Confidence:
         self._max_strikes = strikes
         self._cool_down = base
         self._inconclusive = 0
-        self._on_since = 0.0
+        #: The first proof since the last failure.
+        self._on_since: float | None = None
         self._last_good = 0.0
 
     def __repr__(self) -> str:
@@ -124,7 +125,8 @@ class Confidence:
         self.proof_under_way = False
         self.strikes = 0
         self._inconclusive = 0
-        self._on_since = self._last_good = now
+        if self._on_since is None:
+            self._on_since = now
         self._enter(ON, PROVED)
 
     def doubt(self) -> None:
@@ -136,7 +138,7 @@ class Confidence:
         """Merging is known to be wrong, by a proof or by any later answer."""
         if self.state is OFF:
             return  # calls made before that fail after it: one failure is counted once
-        if self._last_good - self._on_since >= LONG_GOOD:
+        if self._on_since is not None and self._last_good - self._on_since >= LONG_GOOD:
             self._cool_down = self._base
         self._pause(now, reason)
         self._cool_down = min(2.0 * self._cool_down, self._longest)
@@ -159,8 +161,7 @@ class Confidence:
         self.strikes = 0
         self.fallbacks += 1
         self.until = now + self._cool_down
-        # Nothing good has been seen since: what was before must not count twice.
-        self._on_since = self._last_good = now
+        self._on_since = None
         self._enter(OFF, reason)
 
     def _enter(self, state: State, reason: str) -> None:

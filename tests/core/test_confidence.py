@@ -117,6 +117,22 @@ def test_a_good_time_counts_once() -> None:
     assert confidence.until == 230.0
 
 
+def test_a_doubt_asks_for_another_proof_without_prejudice() -> None:
+    confidence = believed(0.0)
+    confidence.doubt()
+    assert state_of(confidence) is State.PROVING
+    assert (confidence.reason, confidence.fallbacks) == (NOT_PROVED, 0)
+    prove(confidence, 30.0)
+    # The good time goes on.
+    confidence.good(LONG_GOOD)
+    for now, until in ((100.0, 110.0), (110.0, 130.0)):
+        assert confidence.admits(now)
+        confidence.disproved(now, DEPENDENT)
+        assert confidence.until == until
+    confidence.doubt()
+    assert state_of(confidence) is State.OFF
+
+
 def test_three_strikes_in_a_row_take_the_permission_away() -> None:
     confidence = believed()
     for _ in range(10):
@@ -205,7 +221,8 @@ def test_whatever_happens_the_rules_hold(seed: int) -> None:
         now += draw.choice((0.0, 0.1, 1.0, 20.0))
         before = confidence.state
         changes = confidence.changes
-        match draw.randrange(7):
+        doubted = False
+        match draw.randrange(8):
             case 0:
                 admitted = confidence.admits(now)
                 assert admitted is (
@@ -222,10 +239,14 @@ def test_whatever_happens_the_rules_hold(seed: int) -> None:
                 confidence.disproved(now, DEPENDENT)
             case 4:
                 confidence.strike(now, NOBODY_GUILTY)
+            case 5 if draw.random() < 0.2:
+                confidence.doubt()
+                doubted = True
             case _:
                 confidence.good(now)
         # Permission comes from a proof only, and a pause is not cut short.
-        assert (before, confidence.state) not in {(State.OFF, State.ON), (State.ON, State.PROVING)}
+        assert (before, confidence.state) != (State.OFF, State.ON)
+        assert doubted or (before, confidence.state) != (State.ON, State.PROVING)
         assert confidence.changes - changes == (before is not confidence.state)
         assert not (confidence.proof_under_way and confidence.state is not State.PROVING)
         if confidence.state is State.OFF:
