@@ -7,23 +7,47 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks import idle, proxying, streaming
+from benchmarks import batching, idle, proxying, streaming
 from benchmarks.machine import describe
 
-PARTS = {"proxying": proxying.run, "idle": idle.run, "streaming": streaming.run}
+PARTS = {
+    "proxying": proxying.run,
+    "idle": idle.run,
+    "streaming": streaming.run,
+    "batching": batching.run,
+}
+# Batching takes longer than all the others, and installs the servers it is compared with.
+DEFAULT = ("proxying", "idle", "streaming")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="what to measure; all")
-    parser.add_argument("--seconds", type=float, default=4.0, help="length of one measurement")
+    parser.add_argument(
+        "parts",
+        nargs="*",
+        choices=[[], *PARTS],
+        help=f"what to measure; without a name: {', '.join(DEFAULT)}",
+    )
+    parser.add_argument("--seconds", type=int, default=4, help="length of one measurement")
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each, interleaved")
-    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--connections", type=int, default=32, help="of proxying")
+    own = parser.add_argument_group("batching")
+    own.add_argument(
+        "--sections", nargs="+", choices=list(batching.SECTIONS), help="parts of it; all"
+    )
+    own.add_argument(
+        "--publish",
+        action="store_true",
+        help="replace the results, the picture and the tables in the repository",
+    )
+    own.add_argument(
+        "--render", action="store_true", help="measure nothing, draw the published results again"
+    )
     options = parser.parse_args()
     script = Path(__file__).resolve().parent.parent / "scripts" / "tools.sh"
     subprocess.run([script, "nginx", "haproxy", "wrk"], check=True)
     print(describe(), end="\n\n")
-    for name in options.parts or PARTS:
+    for name in options.parts or DEFAULT:
         PARTS[name](options)
         sys.stdout.flush()
 

@@ -44,9 +44,10 @@ def load(
     """Load one server.
 
     :param script: name of a Lua file in ``peers``, which may read ``environment``.
+    :param seconds: rounded, because wrk knows whole ones only.
     :param core: the core to run on; any, if None.
     """
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency"]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency"]
     command += [f"--timeout={_TIMEOUT}s", "-s", str(SCRIPTS / script), url]
     before = _children_cpu()
     done = subprocess.run(
