@@ -506,6 +506,9 @@ class Downstream(asyncio.Protocol):
         elif phase is SKIPPING:
             timeouts["body"] += 1
             self._close(now)
+        elif phase is LINGERING:
+            # Not broken off: the kernel may still have much of the answer for a slow client.
+            self._end()
         else:
             timeouts["write"] += phase is FLUSHING
             self.abort()

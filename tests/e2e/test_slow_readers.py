@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from gateway.core.chunks import LAST_CHUNK, encode_chunk
-from tests.support.backends import FakeBackend, Link
+from tests.support.backends import FakeBackend, Link, answering
 from tests.support.gateways import KEY, GatewayProcess, minimal, wait_until
 from tests.support.kernel import Address, progress
 from tests.support.raw import RawClient, request
@@ -139,6 +139,19 @@ def test_an_answer_is_not_cut_off_because_its_end_is_taken_late(
         answer = client.answer()
     assert answer.status == 200
     assert len(answer.body) == overfull.data
+
+
+def test_an_answer_that_only_the_kernel_still_has_is_not_cut_off(tmp_path: Path) -> None:
+    """The gateway has passed on everything and has waited in vain for the client to hang up."""
+    # Half of what the kernel takes, and far more than the client's end can have.
+    body = bytes(1 << 20)
+    with FakeBackend(answering(body)) as backend:
+        text = minimal(backend.url, top=LISTEN)
+        with GatewayProcess(text, tmp_path) as gateway, gateway.client() as client:
+            client.send(request(key=KEY, headers={"Connection": "close"}))
+            wait_until(lambda: gateway.metric("gateway_requests_total", code="200") == 1, PATIENCE)
+            wait_until(lambda: gateway.metric("gateway_connections") == 0, PATIENCE)
+            assert client.answer().body == body
 
 
 def test_the_container_s_connection_is_as_good_as_new_after_a_slow_client(
