@@ -82,7 +82,7 @@ def _describe(deployment: Deployment, now: float) -> dict[str, Any]:
         "row_cap": batcher.cap,
         "max_rows": batcher.rules.max_rows,
         "latency_target_seconds": batcher.rules.latency_target,
-        "latency_fit": None if fit is None else {"per_row_seconds": fit[0], "fixed_seconds": fit[1]},
+        "latency_fit": fit and {"per_row_seconds": fit[0], "fixed_seconds": fit[1]},
         "kinds_of_requests": [_describe_family(family, now) for family in families[:_SHOWN]],
         "kinds_not_shown": max(0, len(families) - _SHOWN),
     }

@@ -9,28 +9,24 @@ end the request itself, byte for byte (design.md section 4, peers.md 2.6).
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Sequence
+from http import HTTPStatus
+from typing import TYPE_CHECKING
 
-from gateway.core.comparing import compare
-from gateway.core.confidence import (
-    DEPENDENT,
-    EVERYBODY_GUILTY,
-    NOBODY_GUILTY,
-    NOT_SPLITTABLE,
-)
+from gateway.core.confidence import EVERYBODY_GUILTY, NOBODY_GUILTY
 from gateway.core.faults import Fault, Refusal
 from gateway.core.halving import Halving
 from gateway.core.lanes import Flush, Ticket
+from gateway.core.proofs import Proof
 from gateway.core.replies import Reply
 from gateway.core.rows import merge
 from gateway.core.splitting import split_answer
 from gateway.core.verdicts import SHARE, SHRINK, SPLIT, Verdict, judge, shared_lines
-from gateway.engine.basins import Basin
-from gateway.engine.exchange import Connection, Custodian, Exchange
+from gateway.engine.carriers import Carrier
+from gateway.engine.exchange import Exchange
 from gateway.engine.framing import lone_head, merged_head, relocate
 from gateway.engine.pools import Pool
-from gateway.engine.walking import interrupt, park, resume
+from gateway.engine.walking import interrupt, resume
 
 if TYPE_CHECKING:
     from gateway.engine.batching import Batcher, Family
@@ -45,16 +41,16 @@ class Deserted(Exception):
     """Thrown into a batch when everybody in it has left."""
 
 
-class Batch:
+class Batch(Carrier):
     """Carries a group of requests to a container.
 
-    It has a place at ``pool`` and gives it back. ``custody`` and ``walk`` are as those of an
-    ``Exchange``, and so are ``length``, ``upload`` and ``upstream_seconds``.
+    It has a place at ``pool`` and gives it back.
     """
 
     __slots__ = (
         "_batcher",
         "_begun",
+        "_deserters",
         "_family",
         "_flush",
         "_members",
@@ -63,12 +59,7 @@ class Batch:
         "_rows",
         "_slots",
         "_tried",
-        "custody",
-        "length",
         "name",
-        "upload",
-        "upstream_seconds",
-        "walk",
     )
 
     def __init__(
@@ -85,6 +76,7 @@ class Batch:
         :param members: two or more, of one lane, in order.
         :param tried: backends that were of no use to them.
         """
+        super().__init__(batcher.clock)
         self._batcher = batcher
         self._slots = slots
         self._family = family
@@ -93,12 +85,8 @@ class Batch:
         self._pool: Pool | None = pool
         self._flush = flush
         self.name = next(batcher.ids).decode()
-        self.walk: Coroutine[None, Any, None] | None = None
-        self.custody: Custodian | None = None
-        self.length = 0
-        self.upload = None
-        self.upstream_seconds = 0.0
         self._begun = False
+        self._deserters = 0
         self._rows = sum(member.rows for member in members)
         #: Who still waits for an answer.
         self._present: set[Exchange] = set()
@@ -114,6 +102,7 @@ class Batch:
         """Somebody has left. The others are not touched; when nobody is left, neither is the
         container any more."""
         self._present.discard(exchange)
+        self._deserters += 1
         if not self._present and self.custody is not None:
             interrupt(self, Deserted())
 
@@ -132,6 +121,8 @@ class Batch:
                 self._release()
                 self._deliver_pieces(members, pieces, reply)
             elif verdict is SHARE:
+                if reply.status == HTTPStatus.GATEWAY_TIMEOUT:
+                    self._batcher.limit.shrink(self._rows)
                 self._release()
                 self._deliver_copies(members, reply)
             else:
@@ -154,21 +145,21 @@ class Batch:
             members = self._members
             reply = await self._send_merged(members)
             pieces = self._split(self._judge(reply), reply, members)
-            verdict = _Comparison(self._batcher.rules.tolerance)
+            proof = Proof(self._batcher.rules.tolerance, pieces is not None)
             for at, member in enumerate(members):
                 if self._waits(member):
-                    await self._compare(verdict, member, None if pieces is None else pieces[at])
-            judged = self._conclude(verdict, pieces is not None)
+                    await self._compare(proof, member, None if pieces is None else pieces[at])
+            judged = self._conclude(proof)
             self._send_back(members)
         except Exception as error:  # noqa: BLE001  whatever it is, everybody gets an answer
             self._fail(error)
         finally:
             if not judged:
-                confidence.abandon_proof(self._batcher.clock())
+                confidence.abandon_proof(self.clock())
                 self._batcher.tally.proofs["inconclusive"] += 1
             self._release()
 
-    async def _compare(self, verdict: _Comparison, member: Member, piece: bytes | None) -> None:
+    async def _compare(self, proof: Proof, member: Member, piece: bytes | None) -> None:
         """Send one request alone, answer it, and note how that compares with its piece."""
         self._batcher.tally.extra_calls += 1
         try:
@@ -176,36 +167,37 @@ class Batch:
         except Refusal as refusal:
             if refusal.fault is Fault.NO_BACKEND:
                 raise
-            verdict.failed = True
+            proof.fail()
             self._tell([member], refusal)
+            return
+        if alone.status == 200 and alone.body is not None:
+            proof.add(member.freight.inner, member.rows, alone.body, piece)
         else:
-            verdict.add(member, alone, piece)
-            if alone.body is not None:
-                self._deliver(member, alone)
+            proof.fail()
+        if alone.body is not None:
+            self._deliver(member, alone)
 
     def _learn(self) -> None:
         """The call went well, and took so long for so many rows."""
         batcher = self._batcher
-        now = batcher.clock()
+        now = self.clock()
         batcher.limit.observe(self._rows, self.upstream_seconds, self._flush is Flush.FULL, now)
         self._family.confidence.good(now)
 
-    def _conclude(self, verdict: _Comparison, was_split: bool) -> bool:
+    def _conclude(self, proof: Proof) -> bool:
         """Whether the proof has said anything."""
-        batcher, confidence = self._batcher, self._family.confidence
-        now = batcher.clock()
-        reason = verdict.reason(was_split)
-        if reason is not None:
-            confidence.disproved(now, reason)
+        batcher, family = self._batcher, self._family
+        now = self.clock()
+        objection = proof.objection
+        if objection is not None:
+            family.confidence.disproved(now, objection)
             batcher.tally.proofs["disproved"] += 1
-            self._log_distrust(reason)
-            return True
-        if not verdict.is_sufficient:
-            return False
-        confidence.proved(now)
-        self._family.only = verdict.only
-        batcher.tally.proofs["proved"] += 1
-        return True
+            self._log_distrust(objection)
+        elif proof.is_sufficient:
+            family.confidence.proved(now)
+            family.only = proof.only
+            batcher.tally.proofs["proved"] += 1
+        return objection is not None or proof.is_sufficient
 
     async def _isolate(self) -> None:
         """Find who is to blame by halving; everybody else gets its own answer on the way."""
@@ -236,8 +228,13 @@ class Batch:
                 plan.halve(group)
             else:
                 plan.blame(group)
+        left = any(map(self._waits, members))
         self._send_back(members)
+        if left or self._deserters:
+            return  # the guilty one may be among those who were not heard
         if not plan.guilty and innocent:
+            # Perhaps there were only too many of them.
+            batcher.limit.shrink(self._rows)
             self._strike(NOBODY_GUILTY)
         elif plan.guilty and not innocent:
             self._strike(EVERYBODY_GUILTY)
@@ -270,40 +267,16 @@ class Batch:
         body = merge([member.freight for member in members])
         family = self._family
         head = merged_head(family.line, family.fields, pool, self.name, len(body))
-        return await self._send(pool, head, body)
+        return await self.call(pool, head, body)
 
     async def _send_alone(self, member: Member) -> Reply:
         """Exactly what the request would have been without any batch."""
         pool = self._place()
         exchange = member.item
         exchange.attempts += 1
-        reply = await self._send(pool, lone_head(exchange, pool), exchange.body or b"")
+        reply = await self.call(pool, lone_head(exchange, pool), exchange.body or b"")
         if reply.locations:
             relocate(reply, pool, exchange.routed.cut)
-        return reply
-
-    async def _send(self, pool: Pool, head: bytes, body: bytes) -> Reply:
-        clock = self._batcher.clock
-        now = clock()
-        connection: Connection | None = pool.take(now)
-        if connection is None:
-            pool.wait(self)
-            connection = await park()
-            now = clock()
-        self.custody = connection
-        if not self._begun:
-            self._begin(pool)
-        if connection.reused:
-            pool.tally.reused += 1
-        connection.send(self, head, body, now)
-        reply: Reply = await park()
-        if reply.body is None:
-            basin = Basin()
-            connection.pour(basin)
-            await park()
-            self.upstream_seconds = clock() - now
-            reply.body = basin.contents()
-        self.custody = None
         return reply
 
     def _place(self) -> Pool:
@@ -335,7 +308,7 @@ class Batch:
     def _strike(self, reason: str) -> None:
         confidence = self._family.confidence
         state = confidence.state
-        confidence.strike(self._batcher.clock(), reason)
+        confidence.strike(self.clock(), reason)
         if confidence.state is not state:
             self._log_distrust(reason)
 
@@ -345,7 +318,7 @@ class Batch:
         _log.warning(
             "deployment %s: requests are not merged for %.0f s: %s",
             self._batcher.name,
-            confidence.until - self._batcher.clock(),
+            confidence.until - self.clock(),
             reason,
         )
 
@@ -395,7 +368,7 @@ class Batch:
 
     def _give_up_the_late(self) -> None:
         """Half the rows take half the time at best: whoever has less is told now."""
-        soonest = self._batcher.clock() + self.upstream_seconds / 2
+        soonest = self.clock() + self.upstream_seconds / 2
         late = [member for member in self._members if member.item.deadline < soonest]
         self._tell(late, Refusal(Fault.DEADLINE, "no answer within the timeout"))
 
@@ -411,9 +384,7 @@ class Batch:
 
     def _fail(self, error: Exception) -> None:
         """The call could not be made, or not be finished."""
-        custody, self.custody = self.custody, None
-        if custody is not None:
-            custody.abandon(self)
+        self.break_off()
         if isinstance(error, Refusal) and error.fault is Fault.NO_BACKEND and self._pool:
             self._send_back(self._members, {*self._tried, self._pool})
         elif isinstance(error, Refusal):
@@ -426,8 +397,10 @@ class Batch:
     def _waits(self, member: Member) -> bool:
         return member.item in self._present
 
-    def _begin(self, pool: Pool) -> None:
-        """Take notes: the group sets out."""
+    def set_out(self, pool: Pool) -> None:
+        """Take notes, the first time."""
+        if self._begun:
+            return
         self._begun = True
         tally = self._batcher.tally
         tally.rows.observe(self._rows)
@@ -435,50 +408,3 @@ class Batch:
         tally.flushes[self._flush.value] += 1
         for member in self._members:
             member.item.upstream_name = pool.name
-
-
-class _Comparison:
-    """What the merged answer to a group says of each, and what each was told alone."""
-
-    def __init__(self, tolerance: float) -> None:
-        self._tolerance = tolerance
-        self._rows: set[bytes] = set()
-        self._compared = 0
-        self._differs = False
-        self._proper = 0
-        self._improper = 0
-        #: Somebody got no answer that could be compared.
-        self.failed = False
-
-    def add(self, member: Member, alone: Reply, piece: bytes | None) -> None:
-        body = alone.body or b""
-        if alone.status != 200 or alone.body is None:
-            self.failed = True
-        elif split_answer(body, [member.rows]) is None:
-            self._improper += 1
-        else:
-            self._proper += 1
-            if piece is not None:
-                self._compared += 1
-                self._rows.add(member.freight.inner)
-        if piece is not None and alone.status == 200:
-            self._differs |= compare(body, piece, self._tolerance) is not None
-
-    @property
-    def is_sufficient(self) -> bool:
-        return self._compared > 1 and not self._improper and not self.failed
-
-    @property
-    def only(self) -> bytes | None:
-        """The rows that all had in common."""
-        return next(iter(self._rows)) if len(self._rows) == 1 else None
-
-    def reason(self, was_split: bool) -> str | None:
-        """Why such requests must not be merged; None if nothing speaks against it."""
-        if self._differs:
-            return DEPENDENT
-        if was_split or self.failed:
-            return None
-        if self._proper > 1 and not self._improper:
-            return NOBODY_GUILTY
-        return NOT_SPLITTABLE if self._improper > 1 and not self._proper else None

@@ -1,4 +1,5 @@
 """Shadow"""
+
 from __future__ import annotations
 
 from gateway.engine.batching import Batcher
