@@ -59,7 +59,9 @@ def at(document: Any, field: tuple[str, ...]) -> Any:
         pytest.param(b'{"data": [[1]], "more": [2, 3]}', b"[1]", 1, id="brackets follow"),
         pytest.param(b'{"more": [2, 3], "data": [[1]]}', b"[1]", 1, id="brackets before"),
         pytest.param(b'{"x": "\\"data\\": [", "data": [[1]]}', b"[1]", 1, id="name in a string"),
-        pytest.param(b'{"x": {"data": [[8, 8], [9, 9]]}, "data": [[1]]}', b"[1]", 1, id="name below"),
+        pytest.param(
+            b'{"x": {"data": [[8, 8], [9, 9]]}, "data": [[1]]}', b"[1]", 1, id="name below"
+        ),
         pytest.param(b'{"data": [{"data": [[1]]}]}', b'{"data": [[1]]}', 1, id="name inside"),
         pytest.param(b'{"data": [{"a": 1, "a": 2}]}', b'{"a": 1, "a": 2}', 1, id="twice in a row"),
         pytest.param(
@@ -250,6 +252,7 @@ TABLES = (
     | st.lists(st.fixed_dictionaries({"a": st.floats(), "[": st.text()}), min_size=1, max_size=4)
     | st.lists(CELLS, max_size=3)
 )
+BESIDE: list[dict[str, Any]] = [{}, {}, {"p": {"data": [[1]]}}, {"]": "]}"}, {"x": [1] * 9}]
 SPACE = st.text(" \n\t\r", max_size=2)
 
 
@@ -262,7 +265,7 @@ def bodies(draw: st.DrawFn) -> bytes:
     def dumps(value: object) -> str:
         return json.dumps(value, separators=style, ensure_ascii=ascii_only)
 
-    beside = draw(st.sampled_from([{}, {}, {"p": {"data": [[1]]}}, {"]": "]}"}, {"x": [1] * 9}]))
+    beside = draw(st.sampled_from(BESIDE))
     members = [f"{dumps(name)}{style[1]}{dumps(value)}" for name, value in beside.items()]
     rows = f'"data"{draw(SPACE)}:{draw(SPACE)}{draw(SPACE).join(dumps(draw(TABLES)))}'
     members.insert(draw(st.integers(0, len(members))), rows)
