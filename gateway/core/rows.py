@@ -45,6 +45,7 @@ _MAX_COLUMNS = 1024
 _HITS = 3
 
 _SPACE = rb"[ \t\n\r]*"
+_CLOSING = {b"[": b"]", b"{": b"}"}
 _GAP = re.compile(r"[ \t\n\r,]*")
 
 _loads = orjson.loads
@@ -103,17 +104,15 @@ def cut(rows: Rows, size: int) -> list[Rows]:
         return [rows]
     inner = rows.inner.strip(b" \t\n\r")
     starts = range(0, rows.count, size)
-    closing = b"]" if inner[0] == ord("[") else b"}"
+    opening = inner[:1]
+    closing = _CLOSING.get(opening, b"")
     # As many brackets as rows: each row has its own, and there is none in a row or in a string.
-    if inner.count(b"[" if closing == b"]" else b"{") == inner.count(closing) == rows.count:
-        ended = inner.split(closing)
+    if closing and inner.count(opening) == inner.count(closing) == rows.count:
+        ended = inner.split(closing)[:-1]
         texts = [
             (closing.join(ended[start : start + size]) + closing).lstrip(b", \t\n\r")
             for start in starts
         ]
-        # The last split leaves an empty rest, which a short last piece has joined.
-        if rows.count % size:
-            texts[-1] = texts[-1][:-1]
     else:
         text = inner.decode()
         spans = _spans(text, rows.count)

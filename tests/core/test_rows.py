@@ -246,7 +246,7 @@ TABLES = (
             st.lists(st.floats(), min_size=width, max_size=width), min_size=1, max_size=4
         )
     )
-    | st.lists(st.text(max_size=5), min_size=1, max_size=4)
+    | st.lists(st.text('a{}[]"', max_size=3) | st.text(max_size=5), min_size=1, max_size=4)
     | st.lists(FLAT, min_size=1, max_size=2)
     | st.lists(st.dictionaries(NAMES, CELLS, max_size=3), min_size=1, max_size=2)
     | st.lists(st.fixed_dictionaries({"a": st.floats(), "[": st.text()}), min_size=1, max_size=4)
@@ -369,6 +369,9 @@ def test_pieces_have_the_rows_of_the_whole(body: bytes, size: int) -> None:
         pytest.param(b'["]"],["["]', 1, [b'["]"]', b'["["]'], id="as many brackets, elsewhere"),
         pytest.param(b"[[1],[2]],[[3],[4]]", 1, [b"[[1],[2]]", b"[[3],[4]]"], id="tensors"),
         pytest.param('"é", ",","\\""'.encode(), 2, ['"é", ","'.encode(), b'"\\""'], id="strings"),
+        pytest.param(b'"{}","{}"', 1, [b'"{}"', b'"{}"'], id="braces in strings"),
+        pytest.param(b'"[]","[]"', 1, [b'"[]"', b'"[]"'], id="brackets in strings"),
+        pytest.param(b'"]["," }{"', 1, [b'"]["', b'" }{"'], id="brackets the wrong way round"),
         pytest.param(b"[NaN],[1.5]", 1, [b"[NaN]", b"[1.5]"], id="NaN"),
         pytest.param(b"[1],[2]", 2, [b"[1],[2]"], id="fits"),
         pytest.param(b"[1],[2.5]", 1, [b"[1],[2.5]"], id="one kind only together"),
