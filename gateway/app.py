@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import uvloop
 from aiohttp import web
@@ -26,6 +26,7 @@ from gateway.control.demo import DemoPlan
 from gateway.control.fetching import Fetcher
 from gateway.control.metrics import exposition
 from gateway.control.overview import describe_deployments, endpoint_statistics
+from gateway.control.verification import VerificationPlan
 from gateway.core.backends import parse_backend
 from gateway.core.heads import HeadLimits
 from gateway.core.identity import request_ids
@@ -43,6 +44,8 @@ from gateway.wiring import Tools, Wired, describe, wire
 _log = logging.getLogger("gateway")
 # File descriptors for everything that is neither a client nor an upstream connection.
 RESERVED_DESCRIPTORS = 64
+
+T = TypeVar("T")
 
 
 class CannotStart(Exception):
@@ -248,6 +251,46 @@ def plan_demo(config: Path | None) -> DemoPlan:
         admin=settings.admin.address,
         backends=[(backend.host, backend.port) for backend in backends],
     )
+
+
+def plan_verification(
+    config: Path, endpoint: str, deployment: str | None = None, backend: str | None = None
+) -> VerificationPlan:
+    """What is to be verified. Secrets are not needed and not read.
+
+    :param deployment: None for the only one that there is.
+    :param backend: the URL of another container than those of the deployment.
+    :raises BadConfiguration: with everything that is wrong with the file.
+    :raises LookupError: no such endpoint or deployment; the message says which there are.
+    :raises ValueError: the backend is none.
+    """
+    source = read_source(config)
+    settings, mistakes = validate(source)
+    if mistakes or settings is None:
+        raise BadConfiguration(source, mistakes)
+    found = _choose("endpoint", settings.endpoints, endpoint)
+    if deployment is None and len(found.deployments) == 1:
+        deployment = next(iter(found.deployments))
+    chosen = _choose("deployment", found.deployments, deployment)
+    batching = chosen.batching
+    return VerificationPlan(
+        deployment=f"{endpoint}/{deployment}",
+        mode=batching.mode,
+        backends=[parse_backend(url) for url in ([backend] if backend else chosen.backends)],
+        field=tuple(batching.field.split(".")),
+        max_rows=batching.max_rows,
+        max_bytes=batching.max_bytes,
+        largest=min(batching.max_bytes, settings.listen.limits.json_buffer),
+        tolerance=batching.tolerance,
+        timeout=found.timeout,
+    )
+
+
+def _choose(kind: str, named: Mapping[str, T], name: str | None) -> T:
+    if name is None or name not in named:
+        wrong = f"say which {kind}" if name is None else f"no {kind} is called {name!r}"
+        raise LookupError(f"{wrong}: there are {', '.join(named)}")
+    return named[name]
 
 
 def shipped(name: str) -> Path:

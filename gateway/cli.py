@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from gateway import __version__
-from gateway.app import CannotStart, load, plan_demo, serve
+from gateway.app import CannotStart, load, plan_demo, plan_verification, serve
 from gateway.control.demo import DemoFailed, run_demo
+from gateway.control.samples import BadSample
+from gateway.control.verification import run_verification
 from gateway.installation import UnsafeInstallation, check_installation
 from gateway.logs import configure_logging
 from gateway.settings.loading import BadConfiguration
@@ -81,6 +84,59 @@ def check_command(config: Path) -> None:
     click.echo(f"{config}: good ({counts})")
 
 
+@main.command("verify-batching")
+@_CONFIG
+@click.option("--endpoint", required=True, metavar="NAME", help="Endpoint of the configuration.")
+@click.option("--deployment", metavar="NAME", help="Its deployment, if there are several.")
+@click.option(
+    "--sample",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Requests to score: one a line, or one JSON document with several rows.",
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 0.1),
+    metavar="X",
+    help="Relative difference of numbers to overlook; that of the configuration if absent.",
+)
+@click.option("--backend", metavar="URL", help="Another container than those of the configuration.")
+def verify_batching_command(
+    config: Path,
+    endpoint: str,
+    deployment: str | None,
+    sample: Path,
+    tolerance: float | None,
+    backend: str | None,
+) -> None:
+    """Find out whether merging requests changes the answers of a model.
+
+    Scores the sample at the deployment's containers, directly, each request alone (twice) and
+    merged with others in many ways, and compares the answers. Exits 0 if merging is safe, 1 if it
+    is not or if that could not be found out, and 2 for a wrong call.
+    """
+    try:
+        plan = plan_verification(config, endpoint, deployment, backend)
+        text = sample.read_bytes()
+    except BadConfiguration as report:
+        _report(report)
+        sys.exit(2)
+    except (LookupError, ValueError, OSError) as why:
+        _complain("scoring-gateway", str(why.args[-1]))
+        sys.exit(2)
+    if tolerance is not None:
+        plan = replace(plan, tolerance=tolerance)
+    try:
+        safe = run_verification(plan, text, click.echo)
+    except BadSample as why:
+        _complain(str(sample), str(why))
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(0 if safe else 1)
+
+
 @main.command("demo")
 @click.option("--check", is_flag=True, help="Score once, stop everything and exit 0 or 1.")
 @click.option(
@@ -119,6 +175,11 @@ def _report(report: BadConfiguration) -> None:
     for line in report.lines:
         click.echo(line, err=True)
     click.echo(_count(len(report.lines), "mistake"), err=True)
+
+
+def _complain(what: str, why: str) -> None:
+    for line in why.splitlines():
+        click.echo(f"{what}: {line}", err=True)
 
 
 def _count(number: int, noun: str) -> str:
