@@ -165,6 +165,9 @@ def _batches(endpoints: Iterable[EndpointStatistics]) -> Iterator[Metric]:
         "extra_calls": CounterMetricFamily(
             "gateway_batch_extra_calls", "Calls for isolation and for proofs.", labels=labels
         ),
+        "scattered": CounterMetricFamily(
+            "gateway_scattered_requests", "Requests that were cut into parts.", labels=labels
+        ),
         "fallbacks": CounterMetricFamily(
             "gateway_batch_fallbacks", "How often merging was stopped for a while.", labels=labels
         ),

@@ -97,6 +97,7 @@ class BatchTally:
         "proofs",
         "requests",
         "rows",
+        "scattered",
     )
 
     def __init__(self) -> None:
@@ -111,6 +112,8 @@ class BatchTally:
         self.extra_calls = 0
         #: How often merging was stopped for a while.
         self.fallbacks = 0
+        #: Requests that were cut into parts.
+        self.scattered = 0
         self.proofs = dict.fromkeys(("proved", "disproved", "inconclusive"), 0)
 
 

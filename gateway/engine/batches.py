@@ -187,14 +187,12 @@ class Batch(Carrier):
     def _conclude(self, proof: Proof) -> bool:
         """Whether the proof has said anything."""
         batcher, family = self._batcher, self._family
-        now = self.clock()
         objection = proof.objection
         if objection is not None:
-            family.confidence.disproved(now, objection)
             batcher.tally.proofs["disproved"] += 1
-            self._log_distrust(objection)
+            batcher.distrust(family, objection)
         elif proof.is_sufficient:
-            family.confidence.proved(now)
+            family.confidence.proved(self.clock())
             family.only = proof.only
             batcher.tally.proofs["proved"] += 1
         return objection is not None or proof.is_sufficient
@@ -235,9 +233,9 @@ class Batch(Carrier):
         if not plan.guilty and innocent:
             # Perhaps there were only too many of them.
             batcher.limit.shrink(self._rows)
-            self._strike(NOBODY_GUILTY)
+            batcher.strike(self._family, NOBODY_GUILTY)
         elif plan.guilty and not innocent:
-            self._strike(EVERYBODY_GUILTY)
+            batcher.strike(self._family, EVERYBODY_GUILTY)
 
     async def _try_again(self, members: Sequence[Member]) -> bool:
         """Send a smaller group. Whether that gave everybody in it an answer."""
@@ -274,7 +272,9 @@ class Batch(Carrier):
         pool = self._place()
         exchange = member.item
         exchange.attempts += 1
-        reply = await self.call(pool, lone_head(exchange, pool), exchange.body or b"")
+        reply = await self.call(
+            pool, lone_head(exchange, pool, exchange.body), exchange.body or b""
+        )
         if reply.locations:
             relocate(reply, pool, exchange.routed.cut)
         return reply
@@ -304,23 +304,6 @@ class Batch(Carrier):
     def _is_proper(self, member: Member, reply: Reply) -> bool:
         """Whether an answer to one request is of the kind that can be cut out of a merged one."""
         return self._split(self._judge(reply), reply, [member]) is not None
-
-    def _strike(self, reason: str) -> None:
-        confidence = self._family.confidence
-        state = confidence.state
-        confidence.strike(self.clock(), reason)
-        if confidence.state is not state:
-            self._log_distrust(reason)
-
-    def _log_distrust(self, reason: str) -> None:
-        self._batcher.tally.fallbacks += 1
-        confidence = self._family.confidence
-        _log.warning(
-            "deployment %s: requests are not merged for %.0f s: %s",
-            self._batcher.name,
-            confidence.until - self.clock(),
-            reason,
-        )
 
     # Who gets what.
 

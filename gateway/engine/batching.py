@@ -114,7 +114,9 @@ class Batcher:
         self.max_bytes = rules.max_bytes
         self.limit = RowLimit(rules.max_rows, rules.latency_target)
         self.tally = BatchTally()
-        self._reader = RowReader(rules.field, max_bytes=rules.max_bytes)
+        # What is cut up again may be larger than a call.
+        largest = sys.maxsize if rules.scatter else rules.max_bytes
+        self._reader = RowReader(rules.field, max_bytes=largest)
         self._significance = Significance(rules.significant_headers)
         #: The request line and the lines that count, by the bytes they follow from.
         self._heads: Memo[bytes, tuple[bytes, bytes]] = Memo(FAMILIES)
@@ -146,14 +148,21 @@ class Batcher:
 
     def read(self, exchange: Exchange) -> Rows | None:
         """The rows of a request that may share a call; None for any other."""
+        rows = self.rows(exchange)
+        return rows if rows is not None and self._fits(rows) else None
+
+    def rows(self, exchange: Exchange) -> Rows | None:
+        """The rows of a request, however many they are; None if they must not be touched."""
         routed, body = exchange.routed, exchange.body
         if not routed.is_json or not body:
             return None
         lines = routed.identifiers.upstream
         if len(lines) > _MAX_IDENTIFIER and _has_long_value(lines):
             return None
-        rows = self._reader.read(body)
-        return rows if rows is not None and rows.count <= self.rules.max_rows else None
+        return self._reader.read(body)
+
+    def _fits(self, rows: Rows) -> bool:
+        return rows.count <= self.rules.max_rows and len(rows.inner) < self.max_bytes
 
     def family(self, exchange: Exchange, frame: Frame) -> Family:
         common = exchange.routed.common
@@ -203,6 +212,28 @@ class Batcher:
             start(batch, batch.prove() if proving else batch.serve())
         except Exception:  # noqa: BLE001  whoever gave the place has nothing to do with it
             _log.exception("batch %s of %s failed at its end", batch.name, self.name)
+
+    # Losing trust.
+
+    def strike(self, family: Family, reason: str) -> None:
+        """A merged call has failed, and no request explains it."""
+        confidence = family.confidence
+        before = confidence.fallbacks
+        confidence.strike(self.clock(), reason)
+        if confidence.fallbacks != before:
+            self._tell(family)
+
+    def distrust(self, family: Family, reason: str) -> None:
+        """It is known to be wrong to merge such requests."""
+        family.confidence.disproved(self.clock(), reason)
+        self._tell(family)
+
+    def _tell(self, family: Family) -> None:
+        self.tally.fallbacks += 1
+        confidence = family.confidence
+        seconds = confidence.until - self.clock()
+        reason = confidence.reason
+        _log.warning("%s: requests are not merged for %.0f s: %s", self.name, seconds, reason)
 
     # Holding back.
 

@@ -9,10 +9,13 @@ from gateway.engine.exchange import Exchange
 from gateway.engine.pools import Pool
 
 
-def lone_head(x: Exchange, pool: Pool) -> bytes:
+def lone_head(x: Exchange, pool: Pool, body: bytes | None) -> bytes:
     """The request as the container gets it: re-framed from the parsed length, headers of this hop
-    gone, ours added last so that nothing the client sent can replace them."""
-    routed, body = x.routed, x.body
+    gone, ours added last so that nothing the client sent can replace them.
+
+    :param body: what will be sent, None if it will be poured.
+    """
+    routed = x.routed
     line = routed.request_line
     if pool.prefix:
         method, _, target = line.partition(b" ")

@@ -18,6 +18,7 @@ from gateway.engine.endpoints import Deployment, Endpoint
 from gateway.engine.exchange import Connection, Exchange
 from gateway.engine.framing import lone_head, relocate
 from gateway.engine.pools import Pool, Pooled
+from gateway.engine.scattering import scatter
 from gateway.engine.slots import Slots
 from gateway.engine.walking import park
 
@@ -162,6 +163,8 @@ class Pipeline:
         is one that may be repeated (RFC 9110 section 9.2.2, design.md section 7).
         """
         slots = deployment.slots
+        if slots.scatters and x.body and (joined := await scatter(x, slots)) is not None:
+            return joined, None
         tried: list[Pool] = []
         stale = 0
         while True:
@@ -181,7 +184,7 @@ class Pipeline:
                 x.upstream_name = pool.name
                 if connection.reused:
                     pool.tally.reused += 1
-                connection.send(x, lone_head(x, pool), x.body, now)
+                connection.send(x, lone_head(x, pool, x.body), x.body, now)
                 if x.body is None and x.upload is not None:
                     x.upload.pour(connection)
                 reply: Reply = await park()

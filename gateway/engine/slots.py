@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, cast
 
 from gateway.core.faults import Fault, Refusal
 from gateway.core.lanes import Flush, Lanes, Ticket
@@ -20,6 +21,9 @@ from gateway.engine.batching import Batcher
 from gateway.engine.exchange import Exchange
 from gateway.engine.pools import Pool
 from gateway.engine.walking import interrupt, resume
+
+if TYPE_CHECKING:
+    from gateway.engine.scattering import Part
 
 _log = logging.getLogger("gateway")
 
@@ -43,6 +47,7 @@ class Slots:
         "max_length",
         "max_wait",
         "pools",
+        "scatters",
         "tally",
     )
 
@@ -67,6 +72,8 @@ class Slots:
         self.max_wait = max_wait
         self.max_length = max_length
         self.batcher = batcher
+        #: Requests above ``max_rows`` are cut up.
+        self.scatters = batcher is not None and batcher.rules.scatter
         self.tally = QueueTally()
         self._clock = clock
         self._choose = RoundRobin(self.pools).choose
@@ -140,6 +147,18 @@ class Slots:
         if ticket is None:
             ticket = Ticket(exchange, now, exchange.deadline)
         self._enter(ticket, frozenset(tried), now)
+        return None
+
+    def wait_alone(self, part: Part, tried: Collection[Pool]) -> Pool | None:
+        """Queue as ``wait`` does, for what is never merged: a part of a request."""
+        if (pool := self._take(tried)) is not None:
+            return pool
+        if self.waiting >= self.max_length:
+            raise Refusal(Fault.OVERLOADED, f"{self.max_length} requests are waiting already")
+        now = self._clock()
+        # The queue knows its guests by what a part has, too: a deadline, a walk, a custodian.
+        guest = cast(Exchange, part)
+        self._enter(Ticket(guest, now, part.deadline), frozenset(tried), now)
         return None
 
     def put_back(self, tickets: Collection[Ticket[Exchange]], tried: Collection[Pool]) -> None:
