@@ -153,6 +153,7 @@ class RowReader:
         "_outlines",
         "_prefix",
         "_prefixes",
+        "_previous",
         "_skip_left",
         "_skip_right",
         "_suffix",
@@ -178,7 +179,11 @@ class RowReader:
         # Both of the request before: clients repeat themselves.
         self._outline: tuple[Any, ...] = ()
         self._kind: Kind | None = None
-        self._keep(self._canonical.prefix, self._canonical.suffix, self._canonical)
+        self._prefix = self._canonical.prefix
+        self._suffix = self._canonical.suffix
+        self._frame = self._canonical
+        self._previous = self._prefix, self._suffix, self._frame
+        self._keep(self._prefix, self._suffix, self._frame)
 
     def read(self, body: bytes) -> Rows | None:
         """The rows of a request; None if it is not eligible and goes alone, untouched."""
@@ -196,6 +201,8 @@ class RowReader:
         return self._rows(self._frame, text, rows, exact=False)
 
     def _keep(self, prefix: bytes, suffix: bytes, frame: Frame) -> None:
+        if (prefix, suffix) != (self._prefix, self._suffix):
+            self._previous = self._prefix, self._suffix, self._frame
         self._prefix = prefix
         self._suffix = suffix
         self._skip_left = len(prefix) - 1
@@ -203,6 +210,17 @@ class RowReader:
         self._frame = frame
 
     def _search(self, body: bytes) -> Rows | None:
+        # Two styles in turn are the common case of more than one.
+        prefix, suffix, frame = self._previous
+        if body.startswith(prefix) and body.endswith(suffix):
+            text = body[len(prefix) - 1 : len(body) - len(suffix) + 1]
+            try:
+                rows = _loads(text)
+            except orjson.JSONDecodeError:
+                pass
+            else:
+                self._keep(prefix, suffix, frame)
+                return self._rows(frame, text, rows, exact=False)
         for hit in islice(self._opening.finditer(body, 0, MAX_FRAME), _HITS):
             prefix = body[: hit.end()]
             known = self._prefixes.get(prefix) or ()
@@ -210,12 +228,12 @@ class RowReader:
                 continue
             text, rows, exact = array
             suffix = body[len(prefix) + len(text) - 2 :]
-            frame = next((frame for end, frame in known if end == suffix), None)
-            if frame is None:
-                frame = self._learn(prefix, suffix)
-            if frame is not None:
-                self._keep(prefix, suffix, frame)
-                return self._rows(frame, text, rows, exact=exact)
+            found = next((each for end, each in known if end == suffix), None)
+            if found is None:
+                found = self._learn(prefix, suffix)
+            if found is not None:
+                self._keep(prefix, suffix, found)
+                return self._rows(found, text, rows, exact=exact)
         return None
 
     def _learn(self, prefix: bytes, suffix: bytes) -> Frame | None:

@@ -247,6 +247,7 @@ TABLES = (
         )
     )
     | st.lists(st.text('a{}[]"', max_size=3) | st.text(max_size=5), min_size=1, max_size=4)
+    | st.lists(st.sampled_from(["{}", "[]", "}{", "][", '"']), min_size=2, max_size=3)
     | st.lists(FLAT, min_size=1, max_size=2)
     | st.lists(st.dictionaries(NAMES, CELLS, max_size=3), min_size=1, max_size=2)
     | st.lists(st.fixed_dictionaries({"a": st.floats(), "[": st.text()}), min_size=1, max_size=4)
