@@ -238,7 +238,7 @@ def test_no_container_at_all_is_told_once() -> None:
     with trusting() as story:
         for container in story.containers:
             story.loop.perform(container.transport.abort)
-        story.down.add(FIRST.port)
+        story.down |= {FIRST.port, SECOND.port}
         asker = story.say(body(1, 2, 3))
         assert asker.answer().status == 503
 
