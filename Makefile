@@ -31,6 +31,10 @@ fix: $(VENV)/.test ## Repair what the linter can
 bench: $(VENV)/.bench ## Measure the gateway beside nginx, HAProxy and an aiohttp application
 	$(BIN)/python -m benchmarks
 
+.PHONY: bench-batch
+bench-batch: $(VENV)/.bench ## Measure batching, and replace the results in the repository
+	$(BIN)/python -m benchmarks batching --publish
+
 check-tools: ## Install the Debian programs that tests use, where that is possible
 	@scripts/tools.sh chromium slowhttptest
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.batching import cost, figure, latency, load, report, rivals, splicing
@@ -40,16 +42,17 @@ def run(options: Namespace) -> None:
     check_cores()
     target = _PUBLISHED if options.publish else _DRAFTS / "batching.json"
     earlier = load_results(target)
-    sections = dict(earlier.sections) if earlier else {}
+    options.neighbours = round(os.getloadavg()[0], 1)  # before this program adds to it
     measured: dict[str, Section] = {}
     for name in options.sections or SECTIONS:
         print(f"batching: {name}", file=sys.stderr)
         measured[name] = SECTIONS[name](options)
-    machine = f"{describe()}; {_commit()}"
+    machine = describe()
     print(report.full(Results(machine, measured)), end="\n\n")
     failed = report.failures(measured.values())
     if failed:
         raise SystemExit("\n".join(["these results are worth nothing:", *failed]))
+    sections = earlier.sections if earlier and earlier.machine == machine else {}
     results = Results(machine, sections | measured)
     save_results(target, results)
     if options.publish:
@@ -78,12 +81,10 @@ def _commit() -> str:
     return f"commit {done.stdout.strip() or 'unknown'}"
 
 
-def _today() -> str:
-    return time.strftime("%Y-%m-%d", time.gmtime())
-
-
 def _section(options: Namespace, rounds: int | None = None) -> Section:
-    return Section(_today(), rounds or options.rounds, options.seconds)
+    measured = f"{time.strftime('%Y-%m-%d', time.gmtime())}, {_commit()}"
+    seconds = options.seconds if rounds is None else 0.0
+    return Section(measured, options.neighbours, rounds or options.rounds, seconds)
 
 
 def _load(options: Namespace) -> Section:
@@ -137,10 +138,11 @@ def _cost(options: Namespace) -> Section:
 
 def _splicing(options: Namespace) -> Section:
     repeats = options.rounds * 40
+    section = _section(options, repeats)
     try:
-        return Section(_today(), repeats, 0.0, splicing=splicing.splicing(repeats))
+        return replace(section, splicing=splicing.splicing(repeats))
     except ImportError as why:
-        return Section(_today(), repeats, 0.0, notes=[f"SKIPPED: {why}"])
+        return replace(section, notes=[f"SKIPPED: {why}"])
 
 
 def _rivals(options: Namespace) -> Section:

@@ -31,7 +31,10 @@ def full(results: Results) -> str:
         section = results.sections.get(name)
         if section is None:
             continue
-        head = f"{title} ({section.measured}, {section.rounds} rounds)"
+        head = (
+            f"{title} ({section.measured}, {section.rounds} rounds; "
+            f"load average before it {section.neighbours})"
+        )
         tables = [f"**{head}**", "\n".join(table(section)), *section.notes]
         tables += [f"FAILED: {failure}" for failure in section.failures]
         parts.append("\n\n".join(part for part in tables if part))

@@ -72,7 +72,10 @@ class Splicing:
 class Section:
     """One part of the benchmark; each part is measured in one run."""
 
+    #: Date and commit; and how many processes wanted a core before it began (the load average).
     measured: str
+    neighbours: float
+    #: Rounds, and seconds of one measurement in each.
     rounds: int
     seconds: float
     cells: list[Cell] = field(default_factory=list)

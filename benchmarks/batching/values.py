@@ -14,7 +14,7 @@ import aiohttp
 from benchmarks.batching.world import Row, Target, rows
 
 REQUESTS = 3000
-CONNECTIONS = 64
+CONNECTIONS = 256
 # The last digits of a sum depend on its order, which depends on how many rows are scored at once.
 TOLERANCE = 1e-9
 
