@@ -149,8 +149,9 @@ class Gateway:
         cut_off = await self._listener.drain(self._settings.listen.timeouts.drain)
         for keeper in self._wired.keepers:
             keeper.stop()
-        for pool in self._pools():
-            pool.close()
+        for endpoint in self._wired.endpoints.values():
+            for deployment in endpoint.deployments:
+                deployment.close()
         if self._runner is not None:
             await self._runner.cleanup()
         await self._fetcher.close()

@@ -248,7 +248,7 @@ def _deployment(
         clock=tools.clock,
         batcher=None if shadowing else batcher,
     )
-    shadow = Shadow(batcher) if batcher is not None and shadowing else None
+    shadow = Shadow(batcher, slots, tools.draw) if batcher is not None and shadowing else None
     return Deployment(str(at[-1]), slots, shadow)
 
 
@@ -271,6 +271,7 @@ def _batcher(notes: Notes, tools: Tools, at: Keys, entry: Batching) -> Batcher |
         scatter=entry.scatter,
         tolerance=entry.tolerance,
         debug_header=entry.debug_header,
+        sample=entry.sample,
     )
     return Batcher(f"{at[1]}/{at[3]}", rules, clock=tools.clock, ids=tools.ids)
 

@@ -117,6 +117,22 @@ class BatchTally:
         self.proofs = dict.fromkeys(("proved", "disproved", "inconclusive"), 0)
 
 
+class ShadowTally:
+    """What was found by comparing merged answers with single ones, nothing being merged."""
+
+    __slots__ = ("calls", "results")
+
+    def __init__(self) -> None:
+        #: Merged calls made for it.
+        self.calls = 0
+        #: Requests of the sample: their answers agree or differ; there was no merged answer to
+        #: compare, or it could not be split; the request or its answer was not of the kind that is
+        #: compared; it was forgotten, because no other came or no place was free in time.
+        self.results = dict.fromkeys(
+            ("agree", "differ", "incomparable", "ineligible", "dropped"), 0
+        )
+
+
 class BackendTally:
     """What happened to the connections to one backend."""
 
@@ -134,11 +150,13 @@ class BackendTally:
 @dataclass(slots=True)
 class BatchStatistics:
     """``cap`` is how many rows a call may have at present; ``families`` counts kinds of requests by
-    whether they are merged (values of ``State``)."""
+    whether they are merged (values of ``State``). ``shadow`` is None unless requests are only
+    compared."""
 
     tally: BatchTally
     cap: int
     families: dict[str, int]
+    shadow: ShadowTally | None = None
 
 
 @dataclass(slots=True)

@@ -55,6 +55,8 @@ class BatchRules:
     scatter: bool = False
     tolerance: float = 1e-6
     debug_header: bool = False
+    #: Percent of the requests that are compared where none is merged.
+    sample: float = 1.0
 
 
 class Family:

@@ -42,6 +42,13 @@ class Deployment:
         """What is known about merging, whether it is done or only tried."""
         return self.shadow.batcher if self.shadow is not None else self.slots.batcher
 
+    def close(self) -> None:
+        """Give up what goes on in the background, and close every idle connection."""
+        if self.shadow is not None:
+            self.shadow.stop()
+        for pool in self.pools:
+            pool.close()
+
     @property
     def mode(self) -> str:
         """``on``, ``off`` or ``shadow``."""

@@ -100,6 +100,8 @@ class Pipeline:
             # 10 respond.
             if connection is None or reply.body is not None:
                 x.client.send_reply(x, reply)
+                if deployment.shadow is not None:
+                    deployment.shadow.see(x, reply)
             else:
                 x.client.begin_reply(x, reply)
                 connection.pour(x.client)
