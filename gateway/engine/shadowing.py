@@ -116,11 +116,11 @@ class Trial(Carrier):
         self._shadow.conclude(self, reply)
 
     async def _send(self) -> Reply:
-        batcher, family = self._shadow.batcher, self.group[0].family
-        body = merge([sample.rows for sample in self.group])
-        name = next(batcher.ids).decode()
-        head = merged_head(family.line, family.fields, self._pool, name, len(body))
         try:
+            batcher, family = self._shadow.batcher, self.group[0].family
+            body = merge([sample.rows for sample in self.group])
+            name = next(batcher.ids).decode()
+            head = merged_head(family.line, family.fields, self._pool, name, len(body))
             return await self.call(self._pool, head, body)
         finally:
             # Before anything is compared: somebody may have come meanwhile.
@@ -260,7 +260,9 @@ class Shadow:
     def _pick(self, lane: list[Sample], waited: float) -> list[Sample]:
         # Who looks at the other rows is not found out by rows that are all the same: different
         # ones go first, and others only when it seems that there will be no different ones.
-        first = {sample.rows.inner: sample for sample in reversed(lane)}
+        first: dict[bytes, Sample] = {}
+        for sample in lane:
+            first.setdefault(sample.rows.inner, sample)
         different = list(first.values())
         if waited < (KEPT / 2 if len(different) < 2 else _PATIENCE if len(lane) < PROOF else 0.0):
             return []
