@@ -87,9 +87,14 @@ class Batcher:
     """Decides for one deployment. ``cap`` is how many rows a call may have at present."""
 
     __slots__ = (
+        "_apart",
+        "_common",
         "_families",
+        "_family",
+        "_frame",
         "_heads",
-        "_reader",
+        "_max_rows",
+        "_read",
         "_significance",
         "clock",
         "delay",
@@ -118,11 +123,17 @@ class Batcher:
         self.tally = BatchTally()
         # What is cut up again may be larger than a call.
         largest = sys.maxsize if rules.scatter else rules.max_bytes
-        self._reader = RowReader(rules.field, max_bytes=largest)
+        self._read = RowReader(rules.field, max_bytes=largest).read
+        self._max_rows = rules.max_rows
+        self._apart = rules.isolate_principals
         self._significance = Significance(rules.significant_headers)
         #: The request line and the lines that count, by the bytes they follow from.
         self._heads: Memo[bytes, tuple[bytes, bytes]] = Memo(FAMILIES)
         self._families: Memo[tuple[bytes, bytes, Frame], Family] = Memo(FAMILIES)
+        #: The last one that was asked for, and what by.
+        self._family: Family | None = None
+        self._common: bytes | None = None
+        self._frame: Frame | None = None
 
     def __repr__(self) -> str:
         return f"<Batcher of {self.name}, {self.cap} rows at most>"
@@ -139,14 +150,19 @@ class Batcher:
 
     def ticket(self, exchange: Exchange, now: float) -> Ticket[Exchange] | None:
         """Where a request is to queue; None if it can only go alone."""
-        rows = self.read(exchange)
-        if rows is None:
+        rows = self.rows(exchange)
+        if rows is None or not self._fits(rows):
             return None
-        family = self.family(exchange, rows.frame)
-        caller = exchange.principal if self.rules.isolate_principals else None
-        lane = (family, rows.kind, caller)
-        size = len(rows.inner) + 1
-        return Ticket(exchange, now, exchange.deadline, lane, rows.count, size, rows)
+        common, frame = exchange.routed.common, rows.frame
+        # Clients repeat themselves, and so do their programs.
+        if common is not self._common or frame is not self._frame:
+            self._family = self.family(exchange, frame)
+            self._common, self._frame = common, frame
+        caller = exchange.principal if self._apart else None
+        lane = (self._family, rows.kind, caller)
+        return Ticket(
+            exchange, now, exchange.deadline, lane, rows.count, len(rows.inner) + 1, rows
+        )
 
     def read(self, exchange: Exchange) -> Rows | None:
         """The rows of a request that may share a call; None for any other."""
@@ -161,12 +177,13 @@ class Batcher:
         lines = routed.identifiers.upstream
         if len(lines) > _MAX_IDENTIFIER and _has_long_value(lines):
             return None
-        return self._reader.read(body)
+        return self._read(body)
 
     def _fits(self, rows: Rows) -> bool:
-        return rows.count <= self.rules.max_rows and len(rows.inner) < self.max_bytes
+        return rows.count <= self._max_rows and len(rows.inner) < self.max_bytes
 
     def family(self, exchange: Exchange, frame: Frame) -> Family:
+        """The kind of requests that this one belongs to."""
         common = exchange.routed.common
         head = self._heads.get(common)
         if head is None:

@@ -170,10 +170,17 @@ class Pipeline:
         tried: list[Pool] = []
         stale = 0
         while True:
-            place = x.slot or slots.take(tried) or await self._queue(x, slots, tried)
-            if isinstance(place, Reply):
-                return place, None
-            pool = x.slot = place
+            pool = x.slot or slots.take(tried) or slots.wait(x, tried)
+            if pool is None:
+                place: Pool | Reply = await park()
+                if isinstance(place, Reply):
+                    return place, None  # it was merged with others
+                x.slot = pool = place
+                x.custody = None
+                # The sweep may have ended who had the place, and be about to end this one.
+                if self._clock() >= x.deadline:
+                    raise Refusal(Fault.DEADLINE, "no answer within the timeout")
+            x.slot = pool
             now = self._clock()
             connection = pool.take(now)
             x.attempts += 1
@@ -208,22 +215,6 @@ class Pipeline:
                 if reply.locations:
                     relocate(reply, pool, x.routed.cut)
                 return reply, connection
-
-    async def _queue(self, x: Exchange, slots: Slots, tried: list[Pool]) -> Pool | Reply:
-        """Wait for a place at a container, or for the answer to a call that stood for this request
-        and others."""
-        place: Pool | Reply | None = slots.wait(x, tried)
-        if place is not None:
-            return place
-        place = await park()
-        if isinstance(place, Reply):
-            return place
-        x.slot = place
-        x.custody = None
-        # The sweep may have ended who had the place, and be about to end this one.
-        if self._clock() >= x.deadline:
-            raise Refusal(Fault.DEADLINE, "no answer within the timeout")
-        return place
 
     def _refuse(self, x: Exchange, refusal: Refusal) -> None:
         self._let_go(x)

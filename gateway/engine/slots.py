@@ -30,6 +30,7 @@ _log = logging.getLogger("gateway")
 # Whoever's time is up within this many seconds is told now: when there are too many requests, a
 # timer for each is the last thing to spend time on.
 _TOGETHER = 0.001
+_NONE: frozenset[Pool] = frozenset()
 
 
 class Slots:
@@ -49,6 +50,7 @@ class Slots:
         "pools",
         "scatters",
         "tally",
+        "waiting",
     )
 
     def __init__(
@@ -80,6 +82,8 @@ class Slots:
         #: Who waits; apart for those who have tried the same backends in vain, because any place is
         #: of use either to all of them or to none. None of these is empty.
         self._queues: dict[frozenset[Pool], Lanes[Exchange]] = {}
+        #: How many that are. Counting them anew would cost as much as queueing one.
+        self.waiting = 0
         self._serving = False
         self._timer: asyncio.TimerHandle | None = None
         #: Set while requests are held back for company.
@@ -97,10 +101,6 @@ class Slots:
     def room(self) -> int:
         """Places at all."""
         return len(self.pools) * self.concurrency
-
-    @property
-    def waiting(self) -> int:
-        return sum(map(len, self._queues.values()))
 
     def take(self, tried: Collection[Pool]) -> Pool | None:
         """A backend with a free place, which is taken by that; None if the caller has to wait.
@@ -146,7 +146,7 @@ class Slots:
             raise Refusal(Fault.OVERLOADED, f"{self.max_length} requests are waiting already")
         if ticket is None:
             ticket = Ticket(exchange, now, exchange.deadline)
-        self._enter(ticket, frozenset(tried), now)
+        self._enter(ticket, frozenset(tried) if tried else _NONE, now)
         return None
 
     def wait_alone(self, part: Part, tried: Collection[Pool]) -> Pool | None:
@@ -181,6 +181,7 @@ class Slots:
 
     def _enter(self, ticket: Ticket[Exchange], tried: frozenset[Pool], now: float) -> None:
         ticket.item.custody = self
+        self.waiting += 1
         lanes = self._queues.get(tried)
         if lanes is None:
             lanes = self._queues[tried] = Lanes()
@@ -277,6 +278,7 @@ class Slots:
         self._tidy(tried)
 
     def _note(self, ticket: Ticket[Exchange], now: float) -> None:
+        self.waiting -= 1
         waited = now - ticket.since
         ticket.item.queue_seconds += waited
         self.tally.wait.observe(waited)
