@@ -20,7 +20,13 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from gateway import __version__
-from gateway.core.statistics import EndpointStatistics, Histogram, Statistics, Tally
+from gateway.core.statistics import (
+    BatchStatistics,
+    EndpointStatistics,
+    Histogram,
+    Statistics,
+    Tally,
+)
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -39,6 +45,7 @@ class GatewayCollector(Collector):
         yield from _requests(statistics)
         yield from _queues(statistics.endpoints)
         yield from _batches(statistics.endpoints)
+        yield from _batch_outcomes(statistics.endpoints)
         yield from _connections(statistics)
         yield from _backends(statistics.endpoints)
         yield from _authentication(statistics.endpoints)
@@ -134,6 +141,16 @@ def _queues(endpoints: Iterable[EndpointStatistics]) -> Iterator[Metric]:
     yield from (places, taken, waiting, wait)
 
 
+def _batching(
+    endpoints: Iterable[EndpointStatistics],
+) -> Iterator[tuple[list[str], BatchStatistics]]:
+    """Endpoint and deployment, for those where requests are merged or compared."""
+    for endpoint in endpoints:
+        for name, deployment in endpoint.deployments.items():
+            if deployment.batching is not None:
+                yield [endpoint.name, name], deployment.batching
+
+
 def _batches(endpoints: Iterable[EndpointStatistics]) -> Iterator[Metric]:
     labels = ["endpoint", "deployment"]
     rows = HistogramMetricFamily("gateway_batch_rows", "Rows of a merged call.", labels=labels)
@@ -147,14 +164,6 @@ def _batches(endpoints: Iterable[EndpointStatistics]) -> Iterator[Metric]:
         "gateway_batch_kinds",
         "Kinds of requests seen, by whether they are merged: proving, on, off.",
         labels=[*labels, "state"],
-    )
-    flushes = CounterMetricFamily(
-        "gateway_batches", "Merged calls, by what made them leave.", labels=[*labels, "flush"]
-    )
-    proofs = CounterMetricFamily(
-        "gateway_batch_proofs",
-        "Merged calls whose requests were scored alone, too, to compare.",
-        labels=[*labels, "result"],
     )
     counters = {
         "isolations": CounterMetricFamily(
@@ -172,24 +181,45 @@ def _batches(endpoints: Iterable[EndpointStatistics]) -> Iterator[Metric]:
             "gateway_batch_fallbacks", "How often merging was stopped for a while.", labels=labels
         ),
     }
-    for endpoint in endpoints:
-        for name, deployment in endpoint.deployments.items():
-            if (batching := deployment.batching) is None:
-                continue
-            names, tally = [endpoint.name, name], batching.tally
-            _add_histogram(rows, names, tally.rows)
-            _add_histogram(requests, names, tally.requests)
-            cap.add_metric(names, batching.cap)
-            for family, values in (
-                (families, batching.families),
-                (flushes, tally.flushes),
-                (proofs, tally.proofs),
-            ):
-                for value, count in values.items():
-                    family.add_metric([*names, value], count)
-            for field, counter in counters.items():
-                counter.add_metric(names, getattr(tally, field))
-    yield from (rows, requests, cap, families, flushes, proofs, *counters.values())
+    for names, batching in _batching(endpoints):
+        _add_histogram(rows, names, batching.tally.rows)
+        _add_histogram(requests, names, batching.tally.requests)
+        cap.add_metric(names, batching.cap)
+        for state, count in batching.families.items():
+            families.add_metric([*names, state], count)
+        for field, counter in counters.items():
+            counter.add_metric(names, getattr(batching.tally, field))
+    yield from (rows, requests, cap, families, *counters.values())
+
+
+def _batch_outcomes(endpoints: Iterable[EndpointStatistics]) -> Iterator[Metric]:
+    labels = ["endpoint", "deployment"]
+    flushes = CounterMetricFamily(
+        "gateway_batches", "Merged calls, by what made them leave.", labels=[*labels, "flush"]
+    )
+    proofs = CounterMetricFamily(
+        "gateway_batch_proofs",
+        "Merged calls whose requests were scored alone, too, to compare.",
+        labels=[*labels, "result"],
+    )
+    calls = CounterMetricFamily(
+        "gateway_shadow_calls", "Merged calls whose answers nobody gets.", labels=labels
+    )
+    comparisons = CounterMetricFamily(
+        "gateway_shadow_comparisons",
+        "Requests of the sample, by how a merged answer compares with theirs.",
+        labels=[*labels, "result"],
+    )
+    for names, batching in _batching(endpoints):
+        for flush, count in batching.tally.flushes.items():
+            flushes.add_metric([*names, flush], count)
+        for result, count in batching.tally.proofs.items():
+            proofs.add_metric([*names, result], count)
+        if batching.shadow is not None:
+            calls.add_metric(names, batching.shadow.calls)
+            for result, count in batching.shadow.results.items():
+                comparisons.add_metric([*names, result], count)
+    yield from (flushes, proofs, calls, comparisons)
 
 
 def _add_histogram(family: HistogramMetricFamily, labels: list[str], data: Histogram) -> None:

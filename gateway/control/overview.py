@@ -6,13 +6,15 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from gateway.core.confidence import State
+from gateway.core.confidence import DEPENDENT, State
 from gateway.core.statistics import BatchStatistics, DeploymentStatistics, EndpointStatistics
 from gateway.engine.batching import Batcher, Family
 from gateway.engine.endpoints import Deployment, Endpoint
+from gateway.engine.shadowing import Shadow
 
 # Kinds of requests that are shown of one deployment, those seen last.
 _SHOWN = 32
+_LONGEST_PATH = 200
 
 
 def endpoint_statistics(endpoints: Iterable[Endpoint]) -> list[EndpointStatistics]:
@@ -37,7 +39,8 @@ def _statistics(deployment: Deployment) -> DeploymentStatistics:
     if batcher is not None:
         states = Counter(family.confidence.state.value for family in batcher.families)
         families = {state.value: states[state.value] for state in State}
-        batching = BatchStatistics(batcher.tally, batcher.cap, families)
+        shadow = None if deployment.shadow is None else deployment.shadow.tally
+        batching = BatchStatistics(batcher.tally, batcher.cap, families, shadow)
     return DeploymentStatistics(
         deployment.tally,
         (slots.busy, slots.room),
@@ -76,8 +79,10 @@ def _describe(deployment: Deployment, now: float) -> dict[str, Any]:
         return {"mode": "off"}
     fit = batcher.limit.fit
     families = batcher.families
+    compared = {} if deployment.shadow is None else {"shadow": _describe_shadow(deployment.shadow)}
     return {
         "mode": deployment.mode,
+        **compared,
         "state": _overall(batcher),
         "row_cap": batcher.cap,
         "max_rows": batcher.rules.max_rows,
@@ -86,6 +91,36 @@ def _describe(deployment: Deployment, now: float) -> dict[str, Any]:
         "kinds_of_requests": [_describe_family(family, now) for family in families[:_SHOWN]],
         "kinds_not_shown": max(0, len(families) - _SHOWN),
     }
+
+
+def _describe_shadow(shadow: Shadow) -> dict[str, Any]:
+    """Numbers and places in answers, but no text of them: ``Shadow.difference`` sees to that."""
+    difference = shadow.difference
+    return {
+        "verdict": _verdict(shadow),
+        "sample_percent": shadow.batcher.rules.sample,
+        "requests": shadow.tally.results,
+        "calls": shadow.tally.calls,
+        "first_difference": difference and difference._asdict(),
+    }
+
+
+def _verdict(shadow: Shadow) -> str:
+    """What is to be thought of batching here, in words. A difference is never forgotten."""
+    results = shadow.tally.results
+    differ, compared = results["differ"], results["agree"] + results["differ"]
+    if differ:
+        return f"unsafe: {DEPENDENT}: {differ} of {compared} requests compared differ"
+    families = shadow.batcher.families
+    if compared:
+        sound = [family for family in families if family.confidence.state is State.ON]
+        equal = bool(sound) and all(family.only is not None for family in sound)
+        little = ", but the rows were all the same" if equal else ""
+        return f"safe so far: {compared} requests compared{little}"
+    failed = next((family for family in families if family.confidence.fallbacks), None)
+    if failed is not None:
+        return f"of no use so far: {failed.confidence.reason}"
+    return "nothing is known so far: no request was compared"
 
 
 def _overall(batcher: Batcher) -> str:
@@ -97,7 +132,7 @@ def _overall(batcher: Batcher) -> str:
 def _describe_family(family: Family, now: float) -> dict[str, Any]:
     """Nothing that a client sent is shown but the path: neither query nor values."""
     confidence = family.confidence
-    path = family.line.split(b" ")[1].partition(b"?")[0]
+    path = family.line.split(b" ")[1].partition(b"?")[0][:_LONGEST_PATH]
     retry = max(0.0, confidence.until - now) if confidence.state is State.OFF else None
     return {
         "path": path.decode("ascii", "replace"),

@@ -16,13 +16,17 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway import __version__
 from gateway.control.metrics import CONTENT_TYPE, exposition
 from gateway.core.gates import OUTCOMES
+from gateway.core.lanes import Flush
 from gateway.core.statistics import (
     LATENCY_BOUNDS,
     BackendTally,
+    BatchStatistics,
+    BatchTally,
     ConnectionTally,
     DeploymentStatistics,
     EndpointStatistics,
     QueueTally,
+    ShadowTally,
     Statistics,
     Tally,
 )
@@ -50,6 +54,18 @@ FAMILIES = {
     "gateway_places_taken": ("gauge", {"endpoint", "deployment"}),
     "gateway_queue_length": ("gauge", {"endpoint", "deployment"}),
     "gateway_queue_wait_seconds": ("histogram", {"endpoint", "deployment"}),
+    "gateway_batch_rows": ("histogram", {"endpoint", "deployment"}),
+    "gateway_batch_requests": ("histogram", {"endpoint", "deployment"}),
+    "gateway_batch_row_cap": ("gauge", {"endpoint", "deployment"}),
+    "gateway_batch_kinds": ("gauge", {"endpoint", "deployment", "state"}),
+    "gateway_batch_isolations": ("counter", {"endpoint", "deployment"}),
+    "gateway_batch_extra_calls": ("counter", {"endpoint", "deployment"}),
+    "gateway_batch_fallbacks": ("counter", {"endpoint", "deployment"}),
+    "gateway_scattered_requests": ("counter", {"endpoint", "deployment"}),
+    "gateway_batches": ("counter", {"endpoint", "deployment", "flush"}),
+    "gateway_batch_proofs": ("counter", {"endpoint", "deployment", "result"}),
+    "gateway_shadow_calls": ("counter", {"endpoint", "deployment"}),
+    "gateway_shadow_comparisons": ("counter", {"endpoint", "deployment", "result"}),
     "gateway_upstream_connections": ("gauge", {"endpoint", "deployment", "backend"}),
     "gateway_upstream_connects": ("counter", {"endpoint", "deployment", "backend"}),
     "gateway_upstream_connect_failures": ("counter", {"endpoint", "deployment", "backend"}),
@@ -59,6 +75,9 @@ FAMILIES = {
     "gateway_jwks_fetches": ("counter", {"endpoint", "result"}),
     "gateway_access_log_dropped_lines": ("counter", set()),
 }
+
+
+STATES = ("proving", "on", "off")
 
 
 def made_up() -> Statistics:
@@ -90,14 +109,36 @@ def made_up() -> Statistics:
                 (81, 82),
                 {
                     "blue": DeploymentStatistics(
-                        blue, (5, 6), 7, queue, {"10.0.0.1:80": (4, backend)}
-                    )
+                        blue, (5, 6), 7, queue, made_up_batching(), {"10.0.0.1:80": (4, backend)}
+                    ),
+                    "green": DeploymentStatistics(
+                        Tally(),
+                        (0, 1),
+                        0,
+                        QueueTally(),
+                        BatchStatistics(BatchTally(), 32, dict.fromkeys(STATES, 0)),
+                        {},
+                    ),
+                    "red": DeploymentStatistics(Tally(), (0, 1), 0, QueueTally(), None, {}),
                 },
             ),
             EndpointStatistics("second", Tally(), dict.fromkeys(OUTCOMES, 0), None, {}),
         ],
         log_dropped=91,
     )
+
+
+def made_up_batching() -> BatchStatistics:
+    tally, shadow = BatchTally(), ShadowTally()
+    for rows in (1, 2, 3, 5000):
+        tally.rows.observe(rows)
+    tally.requests.observe(2)
+    tally.isolations, tally.extra_calls, tally.fallbacks, tally.scattered = 101, 102, 103, 104
+    tally.flushes.update(slot_free=111, full=112, bytes=113, delay=114, deadline=115)
+    tally.proofs.update(proved=121, disproved=122, inconclusive=123)
+    shadow.calls = 131
+    shadow.results.update(agree=141, differ=142, incomparable=143, ineligible=144, dropped=145)
+    return BatchStatistics(tally, 151, {"proving": 161, "on": 162, "off": 163}, shadow)
 
 
 def families(text: str) -> dict[str, Metric]:
@@ -170,6 +211,32 @@ AT = BLUE | {"backend": "10.0.0.1:80"}
         ("gateway_queue_length", BLUE, 7),
         ("gateway_queue_wait_seconds_count", BLUE, 1),
         ("gateway_queue_wait_seconds_sum", BLUE, 0.03),
+        ("gateway_batch_rows_count", BLUE, 4),
+        ("gateway_batch_rows_sum", BLUE, 5006),
+        ("gateway_batch_requests_count", BLUE, 1),
+        ("gateway_batch_requests_sum", BLUE, 2),
+        ("gateway_batch_isolations_total", BLUE, 101),
+        ("gateway_batch_extra_calls_total", BLUE, 102),
+        ("gateway_batch_fallbacks_total", BLUE, 103),
+        ("gateway_scattered_requests_total", BLUE, 104),
+        ("gateway_batches_total", BLUE | {"flush": "slot_free"}, 111),
+        ("gateway_batches_total", BLUE | {"flush": "full"}, 112),
+        ("gateway_batches_total", BLUE | {"flush": "bytes"}, 113),
+        ("gateway_batches_total", BLUE | {"flush": "delay"}, 114),
+        ("gateway_batches_total", BLUE | {"flush": "deadline"}, 115),
+        ("gateway_batch_proofs_total", BLUE | {"result": "proved"}, 121),
+        ("gateway_batch_proofs_total", BLUE | {"result": "disproved"}, 122),
+        ("gateway_batch_proofs_total", BLUE | {"result": "inconclusive"}, 123),
+        ("gateway_shadow_calls_total", BLUE, 131),
+        ("gateway_shadow_comparisons_total", BLUE | {"result": "agree"}, 141),
+        ("gateway_shadow_comparisons_total", BLUE | {"result": "differ"}, 142),
+        ("gateway_shadow_comparisons_total", BLUE | {"result": "incomparable"}, 143),
+        ("gateway_shadow_comparisons_total", BLUE | {"result": "ineligible"}, 144),
+        ("gateway_shadow_comparisons_total", BLUE | {"result": "dropped"}, 145),
+        ("gateway_batch_row_cap", BLUE, 151),
+        ("gateway_batch_kinds", BLUE | {"state": "proving"}, 161),
+        ("gateway_batch_kinds", BLUE | {"state": "on"}, 162),
+        ("gateway_batch_kinds", BLUE | {"state": "off"}, 163),
         ("gateway_upstream_connections", AT, 4),
         ("gateway_upstream_connects_total", AT, 61),
         ("gateway_upstream_connect_failures_total", AT, 62),
@@ -230,7 +297,32 @@ def test_buckets_are_cumulative_and_a_bound_belongs_to_its_bucket(
 
 def test_only_deployments_have_an_upstream_time(parsed: dict[str, Metric]) -> None:
     samples = parsed["gateway_upstream_duration_seconds"].samples
-    assert {sample.labels["deployment"] for sample in samples} == {"blue"}
+    assert {sample.labels["deployment"] for sample in samples} == {"blue", "green", "red"}
+
+
+@pytest.mark.parametrize(
+    ("prefix", "deployments"),
+    [
+        ("gateway_batch", {"blue", "green"}),
+        ("gateway_scattered", {"blue", "green"}),
+        ("gateway_shadow", {"blue"}),
+    ],
+)
+def test_only_what_merges_or_compares_is_measured_at_it(
+    parsed: dict[str, Metric], prefix: str, deployments: set[str]
+) -> None:
+    found = [family for name, family in parsed.items() if name.startswith(prefix)]
+    assert found
+    for family in found:
+        assert {sample.labels["deployment"] for sample in family.samples} == deployments
+
+
+def test_outcomes_of_batches_are_there_before_they_happen(parsed: dict[str, Metric]) -> None:
+    green = {"endpoint": "first", "deployment": "green"}
+    for flush in Flush:
+        assert value(parsed, "gateway_batches_total", flush=flush.value, **green) == 0
+    for result in ("proved", "disproved", "inconclusive"):
+        assert value(parsed, "gateway_batch_proofs_total", result=result, **green) == 0
 
 
 def test_requests_that_belong_to_nobody_have_a_duration_too(parsed: dict[str, Metric]) -> None:
