@@ -21,7 +21,7 @@ from gateway.core.proofs import Proof
 from gateway.core.replies import Reply
 from gateway.core.rows import merge
 from gateway.core.splitting import split_answer
-from gateway.core.verdicts import SHARE, SHRINK, SPLIT, Verdict, judge, shared_lines
+from gateway.core.verdicts import HALVE, SHARE, SHRINK, SPLIT, Verdict, judge, shared_lines
 from gateway.engine.carriers import Carrier
 from gateway.engine.exchange import Exchange
 from gateway.engine.framing import lone_head, merged_head, relocate
@@ -129,7 +129,7 @@ class Batch(Carrier):
                 if verdict is SHRINK:
                     self._batcher.limit.shrink(self._rows)
                     self._give_up_the_late()
-                await self._isolate()
+                await self._isolate(verdict)
         except Exception as error:  # noqa: BLE001  whatever it is, everybody gets an answer
             self._fail(error)
         finally:
@@ -138,14 +138,18 @@ class Batch(Carrier):
     async def prove(self) -> None:
         """Send the group as one call, and each of it alone. Everybody gets what it got alone; if
         that is what it would have got from the merged call, its family is believed."""
-        confidence = self._family.confidence
-        confidence.begin_proof()
+        self._family.confidence.begin_proof()
         judged = False
         try:
             members = self._members
             reply = await self._send_merged(members)
-            pieces = self._split(self._judge(reply), reply, members)
+            verdict = self._judge(reply)
+            pieces = self._split(verdict, reply, members)
             proof = Proof(self._batcher.rules.tolerance, pieces is not None)
+            if verdict is SHRINK:
+                self._batcher.limit.shrink(self._rows)
+            if verdict in (SHRINK, SHARE):
+                proof.fail()
             for at, member in enumerate(members):
                 if self._waits(member):
                     await self._compare(proof, member, None if pieces is None else pieces[at])
@@ -155,8 +159,7 @@ class Batch(Carrier):
             self._fail(error)
         finally:
             if not judged:
-                confidence.abandon_proof(self.clock())
-                self._batcher.tally.proofs["inconclusive"] += 1
+                self._batcher.give_up_proof(self._family)
             self._release()
 
     async def _compare(self, proof: Proof, member: Member, piece: bytes | None) -> None:
@@ -197,7 +200,7 @@ class Batch(Carrier):
             batcher.tally.proofs["proved"] += 1
         return objection is not None or proof.is_sufficient
 
-    async def _isolate(self) -> None:
+    async def _isolate(self, verdict: Verdict) -> None:
         """Find who is to blame by halving; everybody else gets its own answer on the way."""
         batcher, members = self._batcher, self._members
         batcher.tally.isolations += 1
@@ -230,7 +233,7 @@ class Batch(Carrier):
         self._send_back(members)
         if left or self._deserters:
             return  # the guilty one may be among those who were not heard
-        if not plan.guilty and innocent:
+        if not plan.guilty and innocent and verdict is not SHRINK:
             # Perhaps there were only too many of them.
             batcher.limit.shrink(self._rows)
             batcher.strike(self._family, NOBODY_GUILTY)
@@ -272,9 +275,8 @@ class Batch(Carrier):
         pool = self._place()
         exchange = member.item
         exchange.attempts += 1
-        reply = await self.call(
-            pool, lone_head(exchange, pool, exchange.body), exchange.body or b""
-        )
+        body = exchange.body or b""
+        reply = await self.call(pool, lone_head(exchange, pool, body), body)
         if reply.locations:
             relocate(reply, pool, exchange.routed.cut)
         return reply
@@ -292,7 +294,9 @@ class Batch(Carrier):
     # What an answer means.
 
     def _judge(self, reply: Reply) -> Verdict:
-        return judge(reply.status, b"".join((*reply.lines, *reply.locations)), reply.body or b"")
+        if reply.body is None:
+            return HALVE  # each will get as much as it is as a stream of its own
+        return judge(reply.status, b"".join((*reply.lines, *reply.locations)), reply.body)
 
     def _split(
         self, verdict: Verdict, reply: Reply, members: Sequence[Member]
@@ -312,8 +316,7 @@ class Batch(Carrier):
     ) -> None:
         line = b"".join(reply.lines)
         if self._batcher.rules.debug_header:
-            rows = sum(member.rows for member in members)
-            name = self.name.encode()
+            name, rows = self.name.encode(), sum(member.rows for member in members)
             line += b"x-gateway-batch: %b; requests=%d; rows=%d\r\n" % (name, len(members), rows)
         reply.lines = [line]
         for member, piece in zip(members, pieces, strict=True):
@@ -362,20 +365,24 @@ class Batch(Carrier):
         self._present.clear()
         if tried is None:
             left = [Ticket(member.item, member.since, member.deadline) for member in left]
-        self._release()
+        # Before the place is given back, or whoever came after them would get it.
         self._slots.put_back(left, self._tried if tried is None else tried)
+        self._release()
 
     def _fail(self, error: Exception) -> None:
         """The call could not be made, or not be finished."""
-        self.break_off()
-        if isinstance(error, Refusal) and error.fault is Fault.NO_BACKEND and self._pool:
+        if not isinstance(error, Refusal):
+            self.break_off()
+            if not isinstance(error, Deserted):
+                _log.error("batch %s failed inside the gateway", self.name, exc_info=error)
+                self._tell(self._members, Refusal(Fault.INTERNAL))
+            return
+        self.custody = None  # whoever refused it has parted with it
+        if error.fault is Fault.NO_BACKEND and self._pool:
             self._send_back(self._members, {*self._tried, self._pool})
-        elif isinstance(error, Refusal):
+        else:
             self._release()
             self._tell(self._members, error)
-        elif not isinstance(error, Deserted):
-            _log.error("batch %s failed inside the gateway", self.name, exc_info=error)
-            self._tell(self._members, Refusal(Fault.INTERNAL))
 
     def _waits(self, member: Member) -> bool:
         return member.item in self._present

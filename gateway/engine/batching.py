@@ -247,6 +247,15 @@ class Batcher:
         family.confidence.disproved(self.clock(), reason)
         self._tell(family)
 
+    def give_up_proof(self, family: Family) -> None:
+        """One came to no conclusion."""
+        confidence = family.confidence
+        before = confidence.fallbacks
+        confidence.abandon_proof(self.clock())
+        self.tally.proofs["inconclusive"] += 1
+        if confidence.fallbacks != before:
+            self._tell(family)
+
     def _tell(self, family: Family) -> None:
         self.tally.fallbacks += 1
         confidence = family.confidence

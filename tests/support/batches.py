@@ -16,9 +16,10 @@ by the test, call by call::
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
+from gateway.core.backends import Backend
 from gateway.core.confidence import State
 from gateway.engine.batching import Batcher, BatchRules, Family
 from tests.support.backends import Seen
@@ -29,6 +30,18 @@ from tests.support.script import ClientSide, ContainerSide, Script, Setup
 FAILED = "HTTP/1.1 500 Internal Server Error\r\nx-ms-run-function-failed: True\r\n"
 GOOD = "HTTP/1.1 200 OK\r\nx-ms-run-function-failed: False\r\nContent-Type: application/json\r\n"
 BAD_INPUT = "HTTP/1.1 400 Bad Request\r\nx-ms-run-function-failed: False\r\n"
+BUSY = "HTTP/1.1 503 Service Unavailable\r\n"
+
+PATH = "/api/v1/service/diabetes/score"
+BOTH = (Backend("10.0.0.5", 5001), Backend("10.0.0.6", 5002))
+_OCCUPIED = b'{"data": "occupied"}'
+
+Score = Callable[[Any], Any]
+
+
+def merging(max_wait: float = 20.0, **rules: Any) -> Setup:
+    """One place, and batching by these rules."""
+    return Setup(concurrency=1, max_wait=max_wait, batching=BatchRules(**rules))
 
 
 class Asker:
@@ -61,16 +74,33 @@ class Call:
         self.seen = seen
 
     @property
+    def body(self) -> bytes:
+        return self.seen.body
+
+    @property
     def rows(self) -> Any:
         return json.loads(self.seen.body)["data"]
+
+    @property
+    def is_dropped(self) -> bool:
+        """Whether the gateway has broken the connection."""
+        return self.container.fate == "aborted"
 
     def answers(self, value: Any, head: str = GOOD) -> None:
         body = value if isinstance(value, bytes) else json.dumps(value).encode()
         self.container.answers(body, head)
 
-    def scores(self, score: Callable[[Any], Any]) -> None:
+    def scores(self, score: Score = sum) -> None:
         """Answer with what ``score`` makes of each row."""
         self.answers([score(row) for row in self.rows])
+
+    def fails(self, message: str = "failed") -> None:
+        """Say what a container says when ``run`` has raised."""
+        self.answers({"message": message}, FAILED)
+
+    def breaks(self) -> None:
+        """The container resets the connection."""
+        self.container.breaks()
 
 
 class Story(Script):
@@ -78,9 +108,8 @@ class Story(Script):
 
     def __init__(self, setup: Setup | None = None, *, proved: bool = True) -> None:
         """:param proved: whether such requests are known to be sound to merge."""
-        setup = setup or Setup(concurrency=1, batching=BatchRules())
-        super().__init__(setup)
-        self._occupant: tuple[Asker, Call] | None = None
+        super().__init__(setup or merging())
+        self._occupants: list[tuple[Asker, Call]] = []
         self._calls: list[ContainerSide] = []
         if proved:
             self.prove()
@@ -97,15 +126,31 @@ class Story(Script):
         (family,) = self.batcher.families
         return family
 
+    @property
+    def state(self) -> State:
+        return self.family.confidence.state
+
+    # Those who ask.
+
     def ask(self, *row: Any, **options: Any) -> Asker:
         """A new client asks for one row."""
         return self.say(json.dumps({"data": [list(row)]}).encode(), **options)
 
-    def say(self, body: bytes, *, key: str = KEY, headers: dict[str, str] | None = None) -> Asker:
+    def say(
+        self,
+        body: bytes,
+        *,
+        key: str = KEY,
+        path: str = PATH,
+        headers: dict[str, str] | None = None,
+        version: str = "HTTP/1.1",
+    ) -> Asker:
         """A new client sends a body."""
         side = self.client()
-        side.says(request(body=body, key=key, headers=headers or {}))
+        side.says(request(path, body, key=key, headers=headers or {}, version=version))
         return Asker(side)
+
+    # The containers.
 
     def call(self) -> Call:
         """What a container is asked next. There must be something."""
@@ -121,17 +166,33 @@ class Story(Script):
                 return Call(container, container.hears())
         return None
 
-    def occupy(self) -> None:
-        """Somebody takes the only place."""
-        assert self._occupant is None
-        asker = self.say(b'{"data": "occupied"}')
-        self._occupant = asker, self.call()
+    def play(self, score: Score = sum, guilty: Collection[Any] = ()) -> list[Any]:
+        """Be the container until nothing more is asked. A call with a guilty row fails as a whole.
+        Returns the rows of each call."""
+        calls = []
+        while (call := self.next_call()) is not None:
+            calls.append(call.rows)
+            if any(row in guilty for row in call.rows):
+                call.fails(f"of {len(call.rows)}")
+            else:
+                call.scores(score)
+        return calls
 
-    def release(self) -> None:
-        """And gives it back."""
-        assert self._occupant is not None
-        (asker, call), self._occupant = self._occupant, None
-        call.answers("free")
+    # Places.
+
+    def occupy(self) -> None:
+        """Others take every place that is free."""
+        slots = self.deployment.slots
+        while slots.busy < slots.room:
+            asker = self.say(_OCCUPIED)
+            call = self.call()
+            assert call.body == _OCCUPIED
+            self._occupants.append((asker, call))
+
+    def release(self, head: str = GOOD) -> None:
+        """The first of these others gives its place back."""
+        asker, call = self._occupants.pop(0)
+        call.answers("free", head)
         assert asker.hears() == '"free"'
 
     def together(self, *rows: Any) -> tuple[list[Asker], Call]:
@@ -141,11 +202,18 @@ class Story(Script):
         self.release()
         return askers, self.call()
 
-    def prove(self) -> None:
-        """Have requests of the plainest kind proved, by two whose rows add up to their answers."""
-        askers, call = self.together(1, 2)
-        call.scores(sum)
-        for _ in askers:
-            self.call().scores(sum)
-        assert [asker.hears() for asker in askers] == ["[1]", "[2]"]
-        assert self.family.confidence.state is State.ON
+    def prove(self, *bodies: bytes, **options: Any) -> None:
+        """Have requests proved that are made like these, by default the plainest ones. Their rows
+        add up to their answers."""
+        self.occupy()
+        texts = bodies or (b'{"data": [[1]]}', b'{"data": [[2]]}')
+        askers = [self.say(body, **options) for body in texts]
+        self.wait(self.batcher.delay)
+        self.release()
+        assert len(self.play()) == 1 + len(texts)
+        assert [json.loads(a.hears()) for a in askers] == [
+            [sum(row) for row in json.loads(body)["data"]] for body in texts
+        ]
+        assert self.batcher.families[0].confidence.state is State.ON
+        while self._occupants:
+            self.release()
