@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from enum import Enum
+from math import inf
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T", bound=Hashable)
@@ -77,7 +78,7 @@ class _Lane(Generic[T]):
 class Lanes(Generic[T]):
     """The queue of one deployment."""
 
-    __slots__ = ("_disordered", "_lanes", "_order")
+    __slots__ = ("_disordered", "_lanes", "_latest", "_order")
 
     def __init__(self) -> None:
         self._order: OrderedDict[T, Ticket[T]] = OrderedDict()
@@ -85,6 +86,8 @@ class Lanes(Generic[T]):
         self._lanes: dict[Hashable, _Lane[T]] = {}
         #: Somebody with an early deadline came late: the first is not who has waited longest.
         self._disordered = False
+        #: No deadline here is later.
+        self._latest = -inf
 
     def __repr__(self) -> str:
         return f"<Lanes, {len(self._order)} waiting in {len(self._lanes)}>"
@@ -104,10 +107,11 @@ class Lanes(Generic[T]):
         lane = self._lanes.get(ticket.lane)
         if lane is None:
             lane = self._lanes[ticket.lane] = _Lane()
-        last = order[next(reversed(order))] if order else ticket
         order[ticket.item] = lane.tickets[ticket.item] = ticket
         lane.rows += ticket.rows
-        if ticket.deadline < last.deadline:
+        if ticket.deadline >= self._latest:
+            self._latest = ticket.deadline
+        else:
             self._disordered = True
             _move_after(order, ticket)
             _move_after(lane.tickets, ticket)
@@ -182,7 +186,7 @@ class Lanes(Generic[T]):
                 lane.rows -= ticket.rows
         if len(group) == len(order):
             order.clear()
-            self._disordered = False
+            self._start_anew()
         else:
             for ticket in group:
                 del order[ticket.item]
@@ -194,7 +198,11 @@ class Lanes(Generic[T]):
         if not lane.tickets:
             del self._lanes[ticket.lane]
         if not self._order:
-            self._disordered = False
+            self._start_anew()
+
+    def _start_anew(self) -> None:
+        self._disordered = False
+        self._latest = -inf
 
 
 def _move_after(tickets: OrderedDict[T, Ticket[T]], latest: Ticket[T]) -> None:

@@ -26,16 +26,17 @@ from gateway.engine.exchange import Exchange
 from gateway.engine.reading import Words
 
 _log = logging.getLogger("gateway")
-# Lines that are formatted in one go: less than half a millisecond of work. Waking the writer costs
-# as much as ten lines.
+# Lines that are formatted in one go: less than half a millisecond of work.
 BATCH = 256
+# Lines that are handed over in one go: waking the writer costs as much as a hundred lines.
+HANDFUL = 512
 _MILLISECONDS = tuple(b".%03dZ" % number for number in range(1000))
 _END = orjson.OPT_APPEND_NEWLINE
 # Kinds of requests whose words are kept ready.
 REMEMBERED = 512
 # Seconds that a line waits for company.
 LINGER = 0.2
-# Text that waits for a slow disk, in batches; more is dropped.
+# Text that waits for a slow disk, in handfuls; more is dropped.
 QUEUE = 64
 
 
@@ -121,7 +122,7 @@ class Writer:
 class AccessLog:
     """Takes notes of ended requests and turns them into lines."""
 
-    __slots__ = ("_clock", "_handle", "_lines", "_notes", "_wall", "_writer")
+    __slots__ = ("_clock", "_formatted", "_handle", "_lines", "_notes", "_text", "_wall", "_writer")
 
     def __init__(
         self, writer: Writer | None, clock: Callable[[], float], wall: Callable[[], float]
@@ -132,6 +133,9 @@ class AccessLog:
         self._wall = wall
         self._lines = _Lines()
         self._notes: list[tuple[Any, ...]] = []
+        #: Lines that wait for a handful, and how many they are.
+        self._text: list[bytes] = []
+        self._formatted = 0
         self._handle: asyncio.TimerHandle | None = None
 
     @property
@@ -164,21 +168,30 @@ class AccessLog:
                 x.principal,
             )
         )
-        if len(notes) >= BATCH:
-            self.flush()
-        elif self._handle is None:
+        if self._handle is None:
             self._handle = asyncio.get_running_loop().call_later(LINGER, self.flush)
+        if len(notes) >= BATCH:
+            self._format()
+            if self._formatted >= HANDFUL:
+                self.flush()
 
     def flush(self) -> None:
         """Hand over everything noted so far."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
+        self._format()
+        if self._text and self._writer is not None:
+            self._writer.put(b"".join(self._text), self._formatted)
+            self._text = []
+            self._formatted = 0
+
+    def _format(self) -> None:
         notes, self._notes = self._notes, []
-        if notes and self._writer is not None:
-            offset = self._wall() - self._clock()
-            line = self._lines.line
-            self._writer.put(b"".join([line(note, offset) for note in notes]), len(notes))
+        offset = self._wall() - self._clock()
+        line = self._lines.line
+        self._text += [line(note, offset) for note in notes]
+        self._formatted += len(notes)
 
     def stop(self, timeout: float) -> None:
         self.flush()
@@ -188,8 +201,7 @@ class AccessLog:
 
 # Formatting bytes costs half of building a dictionary for orjson, which is left to quote text.
 _LINE = (
-    b'{"time":"%b","request_id":"%b","client_request_id":%b,"trace_id":%b,"client":%b,%b%b'
-    b'"principal":%b,"status":%d,"duration_ms":%.3f,"queue_ms":%.3f,"upstream_ms":%.3f,"attempts":%d,'
+    b'{"time":"%b","request_id":"%b","client_request_id":%b,"trace_id":%b,%b,"status":%d,"duration_ms":%.3f,"queue_ms":%.3f,"upstream_ms":%.3f,"attempts":%d,'
     b'"bytes_in":%d,"bytes_out":%d,%b'
 )
 _NOTHING = b'""'
@@ -198,14 +210,14 @@ _NOTHING = b'""'
 class _Lines:
     """Formats notes; remembers the parts that they have in common."""
 
-    __slots__ = ("_places", "_second", "_stamp", "_words")
+    __slots__ = ("_parts", "_second", "_stamp")
 
     def __init__(self) -> None:
         self._second = -1
         self._stamp = b""
-        self._words: Memo[Words, tuple[bytes, bytes]] = Memo(REMEMBERED)
-        #: As many as there are backends, and a few.
-        self._places: dict[tuple[Endpoint | None, Deployment | None, str], bytes] = {}
+        self._parts: Memo[
+            tuple[str, Words, Endpoint | None, Deployment | None, str, str], tuple[bytes, bytes]
+        ] = Memo(REMEMBERED)
 
     def line(self, note: tuple[Any, ...], offset: float) -> bytes:
         """One line. ``offset`` takes the monotonic clock to unix time."""
@@ -219,8 +231,8 @@ class _Lines:
             self._second = second
             stamp = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
             self._stamp = stamp.encode()
-        asked, asker = self._words.get(routed.words) or self._write_words(routed.words)
-        place = endpoint, deployment, backend
+        key = address, routed.words, endpoint, deployment, backend, principal
+        middle, asker = self._parts.get(key) or self._write_parts(*key)
         client = routed.identifiers.client
         traceparent = routed.traceparent
         if fault is not None:
@@ -231,10 +243,7 @@ class _Lines:
             request_id,
             orjson.dumps(client) if client else _NOTHING,
             orjson.dumps(trace_id(traceparent)) if traceparent is not None else _NOTHING,
-            orjson.dumps(address),
-            asked,
-            self._places.get(place) or self._write_place(*place),
-            orjson.dumps(principal),
+            middle,
             status,
             seconds * 1000,
             queued * 1000,
@@ -245,23 +254,28 @@ class _Lines:
             asker,
         )
 
-    def _write_words(self, words: Words) -> tuple[bytes, bytes]:
-        """What was asked, and the end of the line with who asked."""
-        asked = orjson.dumps({"method": words.method, "path": words.path})
-        asker = orjson.dumps({"user_agent": words.user_agent}, option=_END)
-        parts = asked[1:-1] + b",", asker[1:]
-        self._words.put(words, parts)
-        return parts
-
-    def _write_place(
-        self, endpoint: Endpoint | None, deployment: Deployment | None, backend: str
-    ) -> bytes:
-        text = orjson.dumps(
+    def _write_parts(
+        self,
+        address: str,
+        words: Words,
+        endpoint: Endpoint | None,
+        deployment: Deployment | None,
+        backend: str,
+        principal: str,
+    ) -> tuple[bytes, bytes]:
+        """The middle of the line, and its end with who asked."""
+        middle = orjson.dumps(
             {
+                "client": address,
+                "method": words.method,
+                "path": words.path,
                 "endpoint": endpoint.name if endpoint is not None else "",
                 "deployment": deployment.name if deployment is not None else "",
                 "backend": backend,
+                "principal": principal,
             }
         )
-        part = self._places[endpoint, deployment, backend] = text[1:-1] + b","
-        return part
+        asker = orjson.dumps({"user_agent": words.user_agent}, option=_END)
+        parts = middle[1:-1], asker[1:]
+        self._parts.put((address, words, endpoint, deployment, backend, principal), parts)
+        return parts

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.edge.access_log import BATCH, LINGER, QUEUE, AccessLog, Writer
+from gateway.edge.access_log import BATCH, HANDFUL, LINGER, QUEUE, AccessLog, Writer
 from tests.support.gateways import KEY, wait_until
 from tests.support.raw import request
 from tests.support.script import WALL, Script, Setup
@@ -218,16 +218,16 @@ def test_lines_wait_a_moment_for_company() -> None:
         assert len(desk.writer.batches) == 1
 
 
-def test_a_full_batch_does_not_wait() -> None:
+def test_a_full_hand_does_not_wait() -> None:
     with Script() as script:
         desk = Desk(script)
-        for _ in range(2 * BATCH + 1):
+        for _ in range(HANDFUL + BATCH + 1):
             script.client().says(request(body=None, method="OPTIONS"))
-        assert [count for _, count in desk.writer.batches] == [BATCH, BATCH]
+        assert [count for _, count in desk.writer.batches] == [HANDFUL]
         script.wait(LINGER)
-        assert [count for _, count in desk.writer.batches] == [BATCH, BATCH, 1]
+        assert [count for _, count in desk.writer.batches] == [HANDFUL, BATCH + 1]
         numbers = [int(line["request_id"][-12:]) for line in desk.lines]
-        assert numbers == list(range(1, 2 * BATCH + 2))
+        assert numbers == list(range(1, HANDFUL + BATCH + 2))
 
 
 def test_stopping_hands_over_what_is_left() -> None:
