@@ -257,7 +257,7 @@ def _batcher(notes: Notes, tools: Tools, at: Keys, entry: Batching) -> Batcher |
     if names != "all":
         for number, name in enumerate(names):
             if not TOKEN.fullmatch(name.encode()):
-                notes.note((*at, "significant_headers", number), f"{show(name)} is no header name")
+                notes.note((*at, "significant_headers", number), f"{show(name)} is not a header name")
     if entry.mode == "off":
         return None
     rules = BatchRules(

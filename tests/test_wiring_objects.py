@@ -72,6 +72,7 @@ def wired() -> Wired:
         clock=lambda: 0.0,
         wall=lambda: 0.0,
         draw=lambda: 0.0,
+        ids=iter(()),
         environment={"KEY": "a-key-of-the-tests"},
     )
     found, more = wire(settings, source, tools)
@@ -141,7 +142,9 @@ def test_a_managed_endpoint_without_weights_refuses_what_is_not_pinned() -> None
     source = parse_source(text, Source("gateway.yaml", Path("/")))
     settings, _ = validate(source)
     assert settings is not None
-    tools = Tools(never, never, Nobody(), lambda: 0.0, lambda: 0.0, lambda: 0.0, {"KEY": "k" * 16})
+    tools = Tools(
+        never, never, Nobody(), lambda: 0.0, lambda: 0.0, lambda: 0.0, iter(()), {"KEY": "k" * 16}
+    )
     traffic = wire(settings, source, tools)[0].endpoints["first"].traffic
     assert traffic.choose(b"green", lambda: 0.0).name == "green"
     with pytest.raises(Refusal):

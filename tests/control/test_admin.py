@@ -25,8 +25,8 @@ from tests.support.gateways import GatewayProcess
 from tests.support.raw import Answer, RawClient, request
 
 TOKEN = "token-of-the-admin-port-0123456789"
-PAGES = ["/", "/healthz", "/readyz", "/metrics", "/config"]
-PRIVATE = ["/", "/metrics", "/config", "/nothing", "/healthz/x", "//metrics"]
+PAGES = ["/", "/healthz", "/readyz", "/metrics", "/config", "/deployments"]
+PRIVATE = ["/", "/metrics", "/config", "/deployments", "/nothing", "/healthz/x", "//metrics"]
 
 
 def broken() -> bytes:
@@ -104,6 +104,11 @@ def guarded() -> Iterator[Admin]:
         ("/healthz", "text/plain; charset=utf-8", b"ok\n"),
         ("/metrics", "text/plain; version=0.0.4; charset=utf-8", b"# made up\n"),
         ("/config", "application/json", b'{\n  "made": "up"\n}\n'),
+        (
+            "/deployments",
+            "application/json",
+            b'{\n  "made": {\n    "up": "too"\n  }\n}\n',
+        ),
     ],
 )
 def test_a_page_has_its_type_and_is_not_kept(
@@ -174,7 +179,7 @@ def test_t45_everything_else_asks_for_the_token_and_says_the_same_to_all(
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "Bearer  "])
-@pytest.mark.parametrize("path", ["/", "/metrics", "/config"])
+@pytest.mark.parametrize("path", ["/", "/metrics", "/config", "/deployments"])
 def test_t45_the_token_opens_every_page(guarded: Admin, path: str, scheme: str) -> None:
     assert guarded.get(path, f"{scheme} {TOKEN}").status == 200
 

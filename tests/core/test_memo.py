@@ -46,6 +46,18 @@ def test_clearing_forgets_both_generations() -> None:
     assert (memo.get(1), memo.get(2), len(memo)) == (None, None, 0)
 
 
+def test_its_values_are_all_that_is_remembered_the_last_first() -> None:
+    memo: Memo[str, int] = Memo(2)
+    assert memo.values() == []
+    for number, key in enumerate("abc"):
+        memo.put(key, number)
+    assert memo.values() == [2, 1, 0]
+    memo.get("a")
+    assert memo.values() == [0, 2, 1]
+    memo.values().clear()
+    assert len(memo) == 3
+
+
 @pytest.mark.parametrize("size", [0, -1])
 def test_a_memory_without_room_is_refused(size: int) -> None:
     with pytest.raises(ValueError, match=f"^a memo of {size} entries remembers nothing$"):

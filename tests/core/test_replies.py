@@ -305,3 +305,20 @@ def test_what_was_read_before_never_changes_what_is_read(
 
 def test_a_reply_shows_its_status_and_length() -> None:
     assert repr(parse(b"Content-Length: 5")) == "<Reply 200, length 5>"
+
+
+def test_a_copy_with_another_body_leaves_the_original_as_it_is() -> None:
+    reply = parse_reply_head(
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9\r\n"
+        b"Access-Control-Allow-Origin: *\r\n\r\n"
+    )
+    reply.body = b"[1, 2, 3]"
+    copies = [reply.with_body(body) for body in (b"[1]", b"[2]")]
+    for copy in copies:
+        assert (copy.status, copy.lines) == (200, [b"Content-Type: application/json\r\n"])
+        assert copy.cors_lines == (b"Access-Control-Allow-Origin: *\r\n",)
+        assert not copy.close
+    assert [copy.body for copy in copies] == [b"[1]", b"[2]"]
+    copies[0].lines.append(b"X-Other: 1\r\n")
+    assert reply.lines == copies[1].lines == [b"Content-Type: application/json\r\n"]
+    assert reply.body == b"[1, 2, 3]"

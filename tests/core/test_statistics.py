@@ -8,11 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.lanes import Flush
 from gateway.core.statistics import (
+    BATCH_BOUNDS,
     LATENCY_BOUNDS,
     BackendTally,
+    BatchTally,
     ConnectionTally,
     Histogram,
+    QueueTally,
+    ShadowTally,
     Tally,
 )
 
@@ -55,6 +60,23 @@ def test_everything_begins_at_nothing() -> None:
     assert (connections.refused, connections.pipelined) == (0, 0)
     assert connections.timeouts == {"head": 0, "body": 0, "idle": 0, "write": 0}
     assert (backend.connects, backend.connect_failures, backend.reused, backend.stale) == (0,) * 4
+
+
+def test_what_becomes_of_batches_begins_at_nothing_by_name() -> None:
+    tally, shadow, queue = BatchTally(), ShadowTally(), QueueTally()
+    assert tally.flushes == {flush.value: 0 for flush in Flush}
+    assert tally.proofs == {"proved": 0, "disproved": 0, "inconclusive": 0}
+    assert (tally.isolations, tally.extra_calls, tally.fallbacks, tally.scattered) == (0,) * 4
+    assert tally.rows is not tally.requests
+    assert (shadow.calls, set(shadow.results.values())) == (0, {0})
+    assert list(shadow.results) == ["agree", "differ", "incomparable", "ineligible", "dropped"]
+    assert sum(queue.wait.counts) == 0
+    assert queue.wait.bounds == LATENCY_BOUNDS
+
+
+def test_rows_are_resolved_from_one_to_more_than_a_call_usually_has() -> None:
+    assert BatchTally().rows.bounds == BATCH_BOUNDS
+    assert tuple(2**power for power in range(13)) == BATCH_BOUNDS
 
 
 def test_they_show_how_much_they_saw() -> None:

@@ -164,7 +164,7 @@ def test_t44_secrets_are_in_nothing_that_is_written(
         assert gateway.ask(speaking(key)).status == 200
     for data in ERRORS.values():
         gateway.ask(data)
-    for page in ("/metrics", "/config", "/nowhere"):
+    for page in ("/metrics", "/config", "/deployments", "/nowhere"):
         for secret in (KEYS["ADMIN"], f"{CANARY}-wrong"):
             answer = admin(gateway, admin_page(page, secret))
             assert CANARY not in f"{answer.headers} {answer.text}"
@@ -187,7 +187,9 @@ def test_t44_secrets_are_in_nothing_that_is_written(
     assert CANARY not in gateway.config.read_text()
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/config", "/healthz", "/readyz", "/"])
+@pytest.mark.parametrize(
+    "path", ["/metrics", "/config", "/deployments", "/healthz", "/readyz", "/"]
+)
 @pytest.mark.parametrize("key", [None, KEYS["TEST_KEY"], KEYS["ADMIN"]])
 def test_t45_the_public_port_has_no_admin_pages(
     gateway: GatewayProcess, path: str, key: str | None
@@ -200,7 +202,7 @@ def test_t45_with_one_endpoint_such_paths_are_the_containers(
     backend: FakeBackend, tmp_path: Path
 ) -> None:
     with GatewayProcess(minimal(backend.url), tmp_path, environment=KEYS) as sole:
-        for path in ("/metrics", "/config", "/healthz", "/readyz"):
+        for path in ("/metrics", "/config", "/deployments", "/healthz", "/readyz"):
             assert sole.ask(request(path, None, method="GET")).status == 401
             answer = sole.ask(request(path, None, method="GET", key=KEYS["TEST_KEY"]))
             assert (answer.status, answer.text) == (200, "well")
@@ -215,7 +217,7 @@ def test_t45_the_admin_port_scores_nothing(gateway: GatewayProcess, backend: Fak
     assert len(backend.seen) == before
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/config", "/", "/nowhere"])
+@pytest.mark.parametrize("path", ["/metrics", "/config", "/deployments", "/", "/nowhere"])
 @pytest.mark.parametrize("token", [None, "", "wrong", KEYS["TEST_KEY"], KEYS["ADMIN"] + "x"])
 def test_t45_admin_pages_ask_for_the_admin_token(
     gateway: GatewayProcess, path: str, token: str | None
