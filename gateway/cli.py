@@ -12,6 +12,7 @@ import click
 from gateway import __version__
 from gateway.app import CannotStart, load, plan_demo, plan_verification, serve
 from gateway.control.demo import DemoFailed, run_demo
+from gateway.control.load_demo import run_load
 from gateway.control.samples import BadSample
 from gateway.control.verification import run_verification
 from gateway.installation import UnsafeInstallation, check_installation
@@ -140,6 +141,12 @@ def verify_batching_command(
 @main.command("demo")
 @click.option("--check", is_flag=True, help="Score once, stop everything and exit 0 or 1.")
 @click.option(
+    "--load",
+    "with_load",
+    is_flag=True,
+    help="Show requests per second without and with batching, and stop.",
+)
+@click.option(
     "--config",
     "-c",
     "config",
@@ -147,14 +154,20 @@ def verify_batching_command(
     metavar="FILE",
     help="Another configuration for the demo, such as one with other ports.",
 )
-def demo_command(check: bool, config: Path | None) -> None:
+def demo_command(check: bool, with_load: bool, config: Path | None) -> None:
     """Show the gateway in front of two real scoring containers, all on loopback.
 
     Trains a model, starts the containers and the gateway, sends the request of the Azure ML guide,
     prints calls to paste, and serves until Ctrl-C. Needs `pip install '.[demo]'` in the checkout.
     """
+    if check and with_load:
+        raise click.UsageError("--check and --load are two different demos")
     try:
-        run_demo(plan_demo(config), click.echo, check)
+        plan = plan_demo(config)
+        if with_load:
+            run_load(plan, click.echo, _replace_line if sys.stdout.isatty() else None)
+        else:
+            run_demo(plan, click.echo, check)
     except BadConfiguration as report:
         _report(report)
         sys.exit(2)
@@ -175,6 +188,11 @@ def _report(report: BadConfiguration) -> None:
     for line in report.lines:
         click.echo(line, err=True)
     click.echo(_count(len(report.lines), "mistake"), err=True)
+
+
+def _replace_line(text: str) -> None:
+    """Show a text at the place of the line that the cursor is in."""
+    click.echo(f"\r{text}\033[K", nl=False)
 
 
 def _complain(what: str, why: str) -> None:

@@ -19,9 +19,10 @@ from gateway import cli as module
 from gateway.cli import main
 from gateway.control.demo import DemoFailed
 from gateway.settings.schema import json_schema
+from tests.support.backends import FakeBackend, Link, answering
 from tests.support.checking import FILE, SECRETS, demo
 
-COMMANDS = ["serve", "check", "demo", "schema"]
+COMMANDS = ["serve", "check", "demo", "schema", "verify-batching"]
 PROGRAM = str(Path(sys.executable).with_name("scoring-gateway"))
 
 
@@ -68,7 +69,10 @@ def test_every_command_explains_itself_and_its_options(command: str, option: str
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.startswith(f"Usage: scoring-gateway {command} [OPTIONS]\n\n  ")
     wanted = {"serve": ["-c, --config FILE"], "check": ["-c, --config FILE"], "schema": [],
-              "demo": ["-c, --config FILE", "--check"]}[command]  # fmt: skip
+              "demo": ["-c, --config FILE", "--check", "--load"],
+              "verify-batching": ["-c, --config FILE", "--endpoint NAME", "--deployment NAME",
+                                  "--sample FILE", "--tolerance X", "--backend URL"],
+             }[command]  # fmt: skip
     assert all(option in result.stdout for option in wanted)
     assert all(len(line) <= 100 for line in result.stdout.splitlines())
 
@@ -84,6 +88,10 @@ def test_every_command_explains_itself_and_its_options(command: str, option: str
         (["serve", "gateway.yaml"], "--config"),
         (["schema", "now"], "now"),
         (["serve", "--port", "80"], "--port"),
+        (["demo", "--check", "--load"], "--load"),
+        (["verify-batching"], "--config"),
+        (["verify-batching", "-c", "f", "--endpoint", "demo"], "--sample"),
+        (["verify-batching", "-c", "f", "--endpoint", "demo", "--sample", "none"], "none"),
     ],
 )
 def test_a_wrong_call_is_explained(arguments: list[str], named: str) -> None:
@@ -99,9 +107,18 @@ def test_without_a_command_there_is_help() -> None:
     assert "Commands:" in result.stdout + result.stderr
 
 
-@pytest.mark.parametrize("command", ["serve", "check", "demo"])
+def called(command: str, path: Path) -> list[str]:
+    """A command with everything that it needs."""
+    more = ["--endpoint", "demo", "--sample", __file__] if command == "verify-batching" else []
+    return [command, "-c", str(path), *more]
+
+
+READING = ["serve", "check", "demo", "verify-batching"]
+
+
+@pytest.mark.parametrize("command", READING)
 def test_a_file_that_is_not_there_is_the_callers_mistake(command: str, tmp_path: Path) -> None:
-    result = run(command, "-c", str(tmp_path / "none.yaml"))
+    result = run(*called(command, tmp_path / "none.yaml"))
     assert result.exit_code == 2
     assert result.stdout == ""
     assert result.stderr == (
@@ -109,20 +126,23 @@ def test_a_file_that_is_not_there_is_the_callers_mistake(command: str, tmp_path:
     )
 
 
-@pytest.mark.parametrize("command", ["serve", "check", "demo"])
+@pytest.mark.parametrize("command", READING)
 def test_every_command_reports_a_broken_configuration_alike(command: str, tmp_path: Path) -> None:
     path = tmp_path / FILE
     path.write_text(demo(more="timeout: 5\nhosts: [a b]"))
-    result = run(command, "-c", str(path))
+    result = run(*called(command, path))
     assert result.exit_code == 2
     assert result.stdout == ""
-    assert result.stderr == (
-        f"{path}:6: endpoints.demo.timeout: found 5, expected a duration such as 500ms, 60s, 5m or "
-        "1h\n"
-        f"{path}:7: endpoints.demo.hosts[0]: 'a b' is not a host name: leave out scheme, port, "
-        "path\n"
-        "2 mistakes\n"
-    )
+    leave = "leave out scheme, port, path"
+    duration = "expected a duration such as 500ms, 60s, 5m or 1h"
+    found = [
+        f"{path}:6: endpoints.demo.timeout: found 5, {duration}",
+        f"{path}:7: endpoints.demo.hosts[0]: 'a b' is not a host name: {leave}",
+        "2 mistakes",
+    ]
+    if command == "verify-batching":  # builds nothing, so what can only be seen then is not
+        found[1:] = ["1 mistake"]
+    assert result.stderr.splitlines() == found
 
 
 def test_check_counts_what_it_found_good(tmp_path: Path) -> None:
@@ -178,6 +198,78 @@ def test_an_interrupted_demo_says_so_by_its_status(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(module, "run_demo", interrupt)
     result = run("demo")
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", "")
+
+
+BATCHED = "{blue: {backends: [http://127.0.0.1:1], batching: {max_rows: 8}}, green: {backends: [http://h]}}"
+TWO = '{"data": [[1], [2]]}'
+
+
+def verify(tmp_path: Path, sample: str = TWO, *more: str) -> Result:
+    (tmp_path / FILE).write_text(demo(deployments=BATCHED))
+    (tmp_path / "sample").write_text(sample)
+    return run(
+        "verify-batching", "-c", str(tmp_path / FILE), "--endpoint", "demo",
+        "--sample", str(tmp_path / "sample"), *more,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("sample", "more", "complaint"),
+    [
+        (TWO, (), "scoring-gateway: say which deployment: there are blue, green"),
+        (TWO, ("--deployment", "red"),
+         "scoring-gateway: no deployment is called 'red': there are blue, green"),
+        (TWO, ("--deployment", "blue", "--endpoint", "x"),
+         "scoring-gateway: no endpoint is called 'x': there are demo"),
+        (TWO, ("--deployment", "blue", "--backend", "https://h"),
+         "scoring-gateway: 'https://h': backends are reached by http://, not https://"),
+        ("", ("--deployment", "blue"), "{folder}/sample: is empty"),
+        ("[1]\n{}", ("--deployment", "blue"),
+         ("{folder}/sample: line 1: a list is no request; an object is expected\n"
+         "{folder}/sample: expected one JSON document, or one request a line")),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_verified_is_the_callers_mistake(
+    tmp_path: Path, sample: str, more: tuple[str, ...], complaint: str
+) -> None:
+    result = verify(tmp_path, sample, *more)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == complaint.replace("{folder}", str(tmp_path)) + "\n"
+
+
+def test_a_verification_needs_no_secrets_and_says_what_it_verifies(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.test_cli.SECRETS", {"KEY": None})
+        result = verify(tmp_path, TWO, "--deployment", "blue", "--tolerance", "0")
+    assert (result.exit_code, result.stderr) == (1, "")
+    assert result.stdout.splitlines()[:3] == [
+        "demo/blue: rows in data, at most 8 rows and 1048576 bytes a call, tolerance 0",
+        "2 requests, 2 can be merged",
+        "http://127.0.0.1:1/score",
+    ]
+    assert result.stdout.splitlines()[3].startswith(
+        "unclear: no answer from the container to row 1"
+    )
+
+
+@pytest.mark.parametrize("answer", [b"[1.0]", b"{}"])
+def test_an_unsafe_model_is_told_by_the_status(tmp_path: Path, answer: bytes) -> None:
+    with FakeBackend(answering(answer)) as backend:
+        result = verify(tmp_path, TWO, "--deployment", "blue", "--backend", backend.url)
+    assert (result.exit_code, result.stderr) == (1, "")
+    assert result.stdout.splitlines()[-1].startswith("unsafe: ")
+
+
+def test_a_safe_model_is_told_by_the_status(tmp_path: Path) -> None:
+    def ones(link: Link) -> None:
+        while (seen := link.read_request()) is not None:
+            body = json.dumps([1.0 for _ in json.loads(seen.body)["data"]]).encode()
+            link.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+    with FakeBackend(ones) as backend:
+        result = verify(tmp_path, TWO, "--deployment", "blue", "--backend", backend.url)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.splitlines()[-1].startswith("safe: ")
 
 
 @pytest.mark.parametrize("text", [demo(), demo(more="timeout: 5")], ids=["good", "broken"])

@@ -14,11 +14,12 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from gateway.control.children import Child, Children, Interruption
 from gateway.core.backends import Backend
@@ -72,12 +73,40 @@ class DemoPlan:
         return f"http://{Backend(*self.public).name}{self.scoring_path}"
 
 
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What is there before a gateway is started: a folder with the model, and the containers."""
+
+    folder: Path
+    containers: Sequence[Child]
+    children: Children
+    interruption: Interruption
+
+
 def run_demo(plan: DemoPlan, say: Say, check: bool) -> None:
     """Start everything, score, and serve until interrupted (or, with ``check``, stop at once).
 
     :raises DemoFailed: something will not start, or does not answer as it should.
     :raises KeyboardInterrupt: a signal came before it served; nothing is left of it.
     """
+    with set_stage(plan, say) as stage:
+        say("Starting the gateway ...")
+        key = secrets.token_hex(16)
+        gateway = start_gateway(stage.children, plan.config, stage.folder, key)
+        with stage.interruption.allowed():
+            await_ready(gateway, plan.admin, "/readyz", "the gateway", say)
+            _score(plan, key, say)
+            say(f"  batching {batching_of(plan)}")
+        if check:
+            return
+        _show_calls(plan, key, say)
+        with suppress(KeyboardInterrupt), stage.interruption.allowed():
+            _wait([gateway, *stage.containers])
+
+
+@contextmanager
+def set_stage(plan: DemoPlan, say: Say) -> Iterator[Stage]:
+    """The containers, ready to score; everything is stopped in the end."""
     _check_dependencies()
     for address in (plan.public, plan.admin, *plan.backends):
         _check_free(address)
@@ -95,18 +124,8 @@ def run_demo(plan: DemoPlan, say: Say, check: bool) -> None:
         containers = [_start_container(children, plan, folder, at) for at in plan.backends]
         with interruption.allowed():
             for number, (container, at) in enumerate(zip(containers, plan.backends, strict=True)):
-                _await(container, at, "/", f"scoring container {number + 1}", say)
-        say("Starting the gateway ...")
-        key = secrets.token_hex(16)
-        gateway = _start_gateway(children, plan, folder, key)
-        with interruption.allowed():
-            _await(gateway, plan.admin, "/readyz", "the gateway", say)
-            _score(plan, key, say)
-        if check:
-            return
-        _show_calls(plan, key, say)
-        with suppress(KeyboardInterrupt), interruption.allowed():
-            _wait([gateway, *containers])
+                await_ready(container, at, "/", f"scoring container {number + 1}", say)
+        yield Stage(folder, containers, children, interruption)
 
 
 def train(folder: Path) -> None:
@@ -161,10 +180,10 @@ def _start_container(
     return children.start(container_command(at), environment, plan.score_script.parent, log)
 
 
-def _start_gateway(children: Children, plan: DemoPlan, folder: Path, key: str) -> Child:
-    command = [sys.executable, "-m", "gateway", "serve", "--config", str(plan.config)]
+def start_gateway(children: Children, config: Path, folder: Path, key: str) -> Child:
+    command = [sys.executable, "-m", "gateway", "serve", "--config", str(config)]
     keys = {"DEMO_PRIMARY_KEY": key, "DEMO_SECONDARY_KEY": secrets.token_hex(16)}
-    return children.start(command, keys, plan.config.parent, folder / "gateway.log")
+    return children.start(command, keys, config.parent, folder / "gateway.log")
 
 
 def _check_dependencies() -> None:
@@ -212,7 +231,7 @@ def _ask(
             raise OSError(f"the answer is not HTTP: {error!r}") from None
 
 
-def _await(child: Child, address: tuple[str, int], path: str, name: str, say: Say) -> None:
+def await_ready(child: Child, address: tuple[str, int], path: str, name: str, say: Say) -> None:
     """Wait until ``path`` answers 200."""
     give_up = time.monotonic() + START_TIMEOUT
     while time.monotonic() < give_up:
@@ -260,6 +279,17 @@ def _score(plan: DemoPlan, key: str, say: Say) -> None:
     )
 
 
+def batching_of(plan: DemoPlan) -> str:
+    """What the running gateway says of batching at the endpoint: the mode, and how far it goes."""
+    answer, text = _ask(plan.admin, "/deployments")
+    if answer.status != 200:
+        return "unknown"
+    deployments: dict[str, Any] = json.loads(text)[plan.endpoint]
+    batching = next(iter(deployments.values()))["batching"]
+    mode = str(batching["mode"])
+    return f"{mode}, at most {batching['max_rows']} rows a call" if mode == "on" else mode
+
+
 def _show_calls(plan: DemoPlan, key: str, say: Say) -> None:
     """Calls to paste. They go round a proxy of the environment, as those of the demo do."""
     body = json.dumps({"data": ROWS[:1]})
@@ -291,5 +321,9 @@ def _wait(children: Sequence[Child]) -> None:
     while True:
         for child in children:
             if child.ended:
-                raise DemoFailed(f"a process ended by itself: {last_words(child.output())}")
+                raise ended_early(child)
         time.sleep(0.5)
+
+
+def ended_early(child: Child) -> DemoFailed:
+    return DemoFailed(f"a process ended by itself: {last_words(child.output())}")

@@ -6,6 +6,7 @@ The demo runs in this process, with stand-ins for its containers except where a 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -188,11 +189,32 @@ def test_what_was_said_is_complete_and_every_key_is_new(plan: DemoPlan, mark: st
             patch.setattr(demo, "_wait", watched)
             run_demo(plan, said.append, False)
         (call,) = [text for text in said if "Try it yourself" in text]
-        assert said[-3].startswith("Predictions: [1.5, 2.5]")
+        assert said[-4].startswith("Predictions: [1.5, 2.5]")
+        assert said[-2] == "  batching on, at most 1024 rows a call"
         assert plan.scoring_uri in call
         keys.append(call.partition("Authorization: Bearer ")[2][:32])
     assert len(set(keys)) == 2
     assert_nothing_is_left(mark)
+
+
+@pytest.mark.usefixtures("stand_ins")
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("batching: on ", "batching: off ", "off"),
+        ("batching: on ", "batching: {max_rows: 7} ", "on, at most 7 rows a call"),
+        ("admin: 127.0.0.1:", "admin: {token: {env: TOKEN}, address: 127.0.0.1:", "unknown"),
+    ],
+)
+def test_what_is_said_of_batching_is_what_the_running_gateway_says(
+    plan: DemoPlan, monkeypatch: pytest.MonkeyPatch, old: str, new: str, words: str
+) -> None:
+    monkeypatch.setenv("TOKEN", "a-token-of-the-admin-port")
+    text = plan.config.read_text().replace(old, new)
+    plan.config.write_text(re.sub(r"^(admin: {.*)$", r"\1}", text, flags=re.MULTILINE))
+    said: list[str] = []
+    run_demo(plan, said.append, True)
+    assert said[-1] == f"  batching {words}"
 
 
 @pytest.mark.usefixtures("stand_ins")

@@ -51,7 +51,7 @@ def test_a_check_scores_once_and_leaves_nothing_behind(tmp_path: Path) -> None:
     assert len(predictions) == 2
     assert all(150 < prediction < 250 for prediction in predictions)
     assert re.fullmatch(r"  deployment blue, id [0-9a-f-]{36}", lines[5])
-    assert len(lines) == 6
+    assert lines[6:] == ["  batching on, at most 1024 rows a call"]
 
 
 def blocks(output: str) -> tuple[str, str]:
