@@ -19,7 +19,6 @@ from gateway.engine.exchange import Connection, Exchange
 from gateway.engine.framing import lone_head, relocate
 from gateway.engine.pools import Pool, Pooled
 from gateway.engine.scattering import scatter
-from gateway.engine.slots import Slots
 from gateway.engine.walking import park
 
 _log = logging.getLogger("gateway")
@@ -175,11 +174,7 @@ class Pipeline:
                 place: Pool | Reply = await park()
                 if isinstance(place, Reply):
                     return place, None  # it was merged with others
-                x.slot = pool = place
-                x.custody = None
-                # The sweep may have ended who had the place, and be about to end this one.
-                if self._clock() >= x.deadline:
-                    raise Refusal(Fault.DEADLINE, "no answer within the timeout")
+                pool = self._sit_down(x, place)
             x.slot = pool
             now = self._clock()
             connection = pool.take(now)
@@ -215,6 +210,15 @@ class Pipeline:
                 if reply.locations:
                     relocate(reply, pool, x.routed.cut)
                 return reply, connection
+
+    def _sit_down(self, x: Exchange, place: Pool) -> Pool:
+        """The wait for a place is over."""
+        x.slot = place
+        x.custody = None
+        # The sweep may have ended who had the place, and be about to end this one.
+        if self._clock() >= x.deadline:
+            raise Refusal(Fault.DEADLINE, "no answer within the timeout")
+        return place
 
     def _refuse(self, x: Exchange, refusal: Refusal) -> None:
         self._let_go(x)
