@@ -1,0 +1,152 @@
+"""From settings to gates: who may call, and the keys that verify tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from gateway.core.backends import parse_backend
+from gateway.core.gates import Gate, KeySource
+from gateway.core.jwks import KeySet, UnusableKey, keys_from_jwks, keys_from_pem, keys_from_secret
+from gateway.core.keys import KeyRing
+from gateway.core.tokens import TokenRules
+from gateway.engine.keepers import KeyKeeper
+from gateway.settings.judging import judge_claims, source_of_keys, wrong_family
+from gateway.settings.mistakes import Keys, show
+from gateway.settings.notes import Notes
+from gateway.settings.schema import Auth, Tokens
+from gateway.settings.secrets import SecretSource
+from gateway.settings.units import is_loopback
+
+
+class Outside(Protocol):
+    """What is needed to fetch keys."""
+
+    @property
+    def fetch(self) -> Callable[[str], Awaitable[bytes]]: ...
+
+    @property
+    def clock(self) -> Callable[[], float]: ...
+
+    @property
+    def draw(self) -> Callable[[], float]: ...
+
+
+def make_gate(notes: Notes, tools: Outside, at: Keys, auth: Auth) -> tuple[Gate, KeyKeeper | None]:
+    ring = _keys(notes, (*at, "keys"), auth) if auth.keys is not None else None
+    if auth.tokens is None:
+        return Gate(ring, None), None
+    tokens = auth.tokens
+    rules = TokenRules(
+        algorithms=frozenset(tokens.algorithms),
+        issuer=tokens.issuer,
+        audiences=frozenset(tokens.audience or ()),
+        leeway=tokens.leeway,
+        max_lifetime=tokens.max_lifetime or 0.0,
+        principal_claim=tokens.principal,
+    )
+    source = KeySource()
+    keeper = _token_keys(notes, tools, (*at, "tokens"), tokens, source)
+    return Gate(ring, rules, source), keeper
+
+
+def _keys(notes: Notes, at: Keys, auth: Auth) -> KeyRing | None:
+    if auth.keys is None:
+        return None
+    found: dict[str, str] = {}
+    for name in ("primary", "secondary"):
+        where: SecretSource | None = getattr(auth.keys, name)
+        if where is None or (text := notes.read_credential((*at, name), where, "key")) is None:
+            continue
+        if text in found.values():
+            notes.note((*at, name), "is the same key as the primary one")
+        found[name] = text
+    return KeyRing(found)
+
+
+def _token_keys(
+    notes: Notes, tools: Outside, at: Keys, tokens: Tokens, source: KeySource
+) -> KeyKeeper | None:
+    """Fill ``source`` with the keys that verify tokens, or make who will."""
+    given = source_of_keys(tokens)
+    if given == "jwks":
+        return _keeper(notes, tools, at, tokens, source)
+    if given is not None:
+        keys = _fixed_keys(notes, (*at, given), tokens)
+        if keys is not None:
+            source.keys = keys
+    return None
+
+
+def _fixed_keys(notes: Notes, at: Keys, tokens: Tokens) -> KeySet | None:
+    """Keys from a file or a secret.
+
+    :param at: path of the source of the keys.
+    """
+    if tokens.secret is not None:
+        text = notes.read_secret(at, tokens.secret)
+        content = text.encode() if text is not None else None
+    else:
+        content = notes.read_file(at, tokens.public_key or tokens.jwks_file or "")
+    # Whether keys are of use depends on the algorithms, so nothing is said if those are wrong.
+    sound = notes.source.is_whole((*at[:-1], "algorithms")) and wrong_family(tokens) is None
+    if content is None or not sound:
+        return None
+    readers = {
+        "secret": keys_from_secret,
+        "public_key": keys_from_pem,
+        "jwks_file": keys_from_jwks,
+    }
+    try:
+        return readers[str(at[-1])](content, frozenset(tokens.algorithms))
+    except UnusableKey as why:
+        notes.note(at, why)
+        return None
+
+
+def _keeper(
+    notes: Notes, tools: Outside, at: Keys, tokens: Tokens, source: KeySource
+) -> KeyKeeper | None:
+    url = tokens.jwks or ""
+    loopback = notes.attempt((*at, "jwks"), lambda: _judge_url(url))
+    if loopback is None:
+        return None
+    if not loopback:
+        judge_claims(notes, at, tokens)
+    return KeyKeeper(
+        url,
+        source,
+        fetch=tools.fetch,
+        allowed=tokens.algorithms,
+        interval=tokens.refresh,
+        clock=tools.clock,
+        draw=tools.draw,
+    )
+
+
+def _judge_url(url: str) -> bool:
+    """Whether the keys at ``url`` come from this very machine.
+
+    :raises ValueError: nothing can be fetched from there, or nothing must (T39).
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ValueError(f"{show(url)} is not a URL") from None
+    if "@" in parts.netloc or (parts.scheme == "https" and not parts.hostname):
+        raise ValueError("must be a URL with a host and without user information")
+    loopback = is_loopback(parts.hostname or "")
+    if parts.scheme != "https" and not (parts.scheme == "http" and loopback):
+        raise ValueError(
+            f"{show(url)} must be an https:// URL (http:// is accepted on loopback only)"
+        )
+    try:
+        parse_backend(f"http://{parts.netloc}")
+    except ValueError:
+        raise ValueError(
+            f"{show(url)} must name a host, not link-local, and a port from 1 to 65535"
+        ) from None
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError(f"{show(url)} must be printable ASCII without spaces")
+    return loopback
