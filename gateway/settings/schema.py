@@ -7,15 +7,11 @@ in the JSON Schema that ``scoring-gateway schema`` prints for editors.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
-    PlainSerializer,
     SerializerFunctionWrapHandler,
     WithJsonSchema,
     model_serializer,
@@ -23,19 +19,18 @@ from pydantic import (
 )
 
 from gateway.settings.secrets import SecretSource
+from gateway.settings.sections import (
+    Address,
+    Duration,
+    Section,
+    Size,
+    SomeSize,
+    SomeTime,
+    Texts,
+    written,
+)
 from gateway.settings.units import (
     ADDRESS,
-    ADDRESS_HINT,
-    DURATION,
-    DURATION_HINT,
-    SIZE,
-    SIZE_HINT,
-    format_address,
-    format_duration,
-    format_size,
-    parse_address,
-    parse_duration,
-    parse_size,
 )
 
 # Endpoint and deployment names, contract.md 1.5.
@@ -44,67 +39,6 @@ NAME = r"^[a-zA-Z]([-a-zA-Z0-9]{0,30}[a-zA-Z0-9])?$"
 MEMBERS = r"[^.]{1,100}(?:\.[^.]{1,100}){0,3}"
 
 
-T = TypeVar("T", int, float)
-
-
-def _text(pattern: str, description: str, example: str) -> WithJsonSchema:
-    return WithJsonSchema(
-        {
-            "type": "string",
-            "pattern": f"^{pattern}$",
-            "description": description,
-            "examples": [example],
-        }
-    )
-
-
-def _above_zero(value: T) -> T:
-    if not value > 0:
-        raise ValueError("must be more than 0")
-    return value
-
-
-def _one_or_more(value: object) -> object:
-    """``audience: scoring`` is short for ``audience: [scoring]``."""
-    if not isinstance(value, str | list):
-        raise ValueError("expected a text or a list of texts")
-    return [value] if isinstance(value, str) else value
-
-
-Duration = Annotated[
-    float,
-    BeforeValidator(parse_duration),
-    PlainSerializer(format_duration),
-    _text(DURATION, DURATION_HINT, "60s"),
-]
-Size = Annotated[
-    int,
-    BeforeValidator(parse_size),
-    PlainSerializer(format_size),
-    _text(SIZE, SIZE_HINT, "64KiB"),
-]
-Address = Annotated[
-    tuple[str, int],
-    BeforeValidator(parse_address),
-    PlainSerializer(format_address),
-    _text(ADDRESS, ADDRESS_HINT, "127.0.0.1:8080"),
-]
-# Of these, nothing at all would mean that nothing can ever work.
-SomeTime = Annotated[Duration, AfterValidator(_above_zero)]
-SomeSize = Annotated[Size, AfterValidator(_above_zero)]
-Texts = Annotated[
-    list[str],
-    Field(min_length=1),
-    BeforeValidator(_one_or_more),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string"},
-                {"type": "array", "items": {"type": "string"}, "minItems": 1},
-            ]
-        }
-    ),
-]
 Algorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512",
     "ES256", "ES384", "ES512", "EdDSA", "HS256", "HS384", "HS512",
@@ -114,12 +48,6 @@ Algorithm = Literal[
 def _named(entry: dict[str, Any]) -> None:
     """Keys of this mapping are names; which they may be is judged apart, see judging.py."""
     entry["propertyNames"] = {"pattern": NAME, "minLength": 2, "maxLength": 32}
-
-
-class Section(BaseModel):
-    """One mapping of the file: unknown keys are mistakes, values are not guessed at."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Limits(Section):
@@ -257,8 +185,8 @@ class CorsSettings(Section):
         min_length=1,
         description="scheme://host[:port], https://*.example.com for sub-domains, or *",
     )
-    methods: list[Literal["GET", "POST"]] = ["GET", "POST"]
-    headers: list[str] = ["authorization", "content-type", "azureml-model-deployment"]
+    methods: list[Literal["GET", "POST"]] = Field(["GET", "POST"])
+    headers: list[str] = Field(["authorization", "content-type", "azureml-model-deployment"])
     expose: list[str] | None = None
     max_age: Duration = 600.0
     credentials: bool = False
@@ -315,7 +243,7 @@ class Batching(Section):
     field: Annotated[
         str,
         BeforeValidator(_members),
-        _text(MEMBERS, "Member of a request that lists the rows, as data or Inputs.rows.", "data"),
+        written(MEMBERS, "Member that lists the rows, as data or Inputs.rows.", "data"),
     ] = "data"
     max_rows: int = Field(1024, ge=1, le=1000000, description="Rows of one call.")
     max_bytes: SomeSize = Field(1 << 20, description="Bytes of one call's body.")

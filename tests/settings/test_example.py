@@ -10,7 +10,8 @@ import pytest
 
 from gateway.settings.loading import Source, read_source, validate
 from gateway.settings.mistakes import Keys
-from gateway.settings.schema import Section, Settings, json_schema
+from gateway.settings.schema import Settings, json_schema
+from gateway.settings.sections import Section
 from tests.support.checking import check, good
 
 PATH = Path(__file__).resolve().parents[2] / "config" / "gateway.yaml"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.settings.loading import BadConfiguration, Source, parse_source, validate
 from gateway.settings.mistakes import Mistake
-from gateway.settings.schema import Section
+from gateway.settings.sections import Section
 from tests.support.checking import check, demo, good, refused
 
 

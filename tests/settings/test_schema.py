@@ -17,8 +17,9 @@ from pydantic import BaseModel
 from gateway.cli import main
 from gateway.settings import schema as module
 from gateway.settings.loading import Source, parse_source
-from gateway.settings.schema import Auth, Section
+from gateway.settings.schema import Auth
 from gateway.settings.secrets import SecretSource
+from gateway.settings.sections import Section
 from tests.support.checking import check, demo, refused
 from tests.support.schemas import faults
 
