@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := PYTHONWARNINGS='ignore:Editable installation' $(BIN)/pip
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fix bench check-tools clean
+.PHONY: help demo test soak lint fix bench check-tools clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -17,6 +17,9 @@ demo: $(VENV)/.demo ## Run the gateway in front of two real scoring containers
 
 test: $(VENV)/.test check-tools lint ## Lint, type-check and run every test
 	$(BIN)/pytest
+
+soak: $(VENV)/.test ## Try for a quarter of an hour to make batching change an answer
+	SOAK=1 $(BIN)/pytest tests/e2e/test_batching_differential.py tests/e2e/test_batching_privacy.py
 
 lint: $(VENV)/.test ## Check style, types and the Dockerfile
 	$(BIN)/ruff check .

@@ -1,0 +1,1 @@
+"""What the end-to-end tests of batching have in common."""
