@@ -9,6 +9,7 @@ import logging
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from gateway.core.confidence import Confidence, State
@@ -95,6 +96,7 @@ class Batcher:
         "_heads",
         "_max_rows",
         "_read",
+        "_scout",
         "_significance",
         "clock",
         "delay",
@@ -130,6 +132,8 @@ class Batcher:
         #: The request line and the lines that count, by the bytes they follow from.
         self._heads: Memo[bytes, tuple[bytes, bytes]] = Memo(FAMILIES)
         self._families: Memo[tuple[bytes, bytes, Frame], Family] = Memo(FAMILIES)
+        #: A request that went alone because a call may have no more rows.
+        self._scout: Ticket[Exchange] | None = None
         #: The last one that was asked for, and what by.
         self._family: Family | None = None
         self._common: bytes | None = None
@@ -160,9 +164,7 @@ class Batcher:
             self._common, self._frame = common, frame
         caller = exchange.principal if self._apart else None
         lane = (self._family, rows.kind, caller)
-        return Ticket(
-            exchange, now, exchange.deadline, lane, rows.count, len(rows.inner) + 1, rows
-        )
+        return Ticket(exchange, now, exchange.deadline, lane, rows.count, len(rows.inner) + 1, rows)
 
     def read(self, exchange: Exchange) -> Rows | None:
         """The rows of a request that may share a call; None for any other."""
@@ -226,11 +228,25 @@ class Batcher:
         if size < len(group):
             slots.put_back(group[size:], tried)
             del group[size:]
+        if size < 2:
+            slots.send(group[0], pool)
+            return
         batch = Batch(self, slots, family, group, tried, pool, flush)
         try:
             start(batch, batch.prove() if proving else batch.serve())
         except Exception:  # noqa: BLE001  whoever gave the place has nothing to do with it
             _log.exception("batch %s of %s failed at its end", batch.name, self.name)
+
+    def scout(self, ticket: Ticket[Exchange], now: float) -> None:
+        """A request goes alone because a call may have no more rows. Whether that is still so can
+        only be seen by those who go alone, when the limit leaves no others."""
+        if self._scout is not None:
+            exchange = self._scout.item
+            if not exchange.ended:
+                return
+            if exchange.status == HTTPStatus.OK and exchange.upstream_seconds:
+                self.limit.observe(self._scout.rows, exchange.upstream_seconds, True, now)
+        self._scout = ticket
 
     # Losing trust.
 
@@ -276,11 +292,13 @@ class Batcher:
         latest = ticket.deadline - (self.limit.predict(rows) or 0.0) - _SLACK
         return max(since, min(since + self.delay, latest))
 
-    def why_now(self, leader: Ticket[Exchange], now: float) -> Flush:
-        """Why a group goes that is not full."""
+    def why_now(self, group: Sequence[Ticket[Exchange]], now: float) -> Flush:
+        """Why a group goes that was not kept from being larger."""
         if self.delay <= 0:
             return Flush.SLOT_FREE
-        return Flush.DELAY if now >= leader.since + self.delay - _SLACK else Flush.DEADLINE
+        if sum(ticket.rows for ticket in group) >= self.cap:
+            return Flush.FULL
+        return Flush.DELAY if now >= group[0].since + self.delay - _SLACK else Flush.DEADLINE
 
     def is_hopeless(self, deadline: float, now: float) -> bool:
         """Whether a request cannot be answered in time, going by how fast answers are at best."""

@@ -139,7 +139,12 @@ class Slots:
         batcher = self.batcher
         ticket = batcher.ticket(exchange, now) if batcher is not None else None
         if batcher is not None and batcher.delay > 0:
-            held = ticket is not None and batcher.crew(ticket, now) > 1
+            held = (
+                ticket is not None
+                and not tried  # it has been held back once
+                and self.waiting < self.max_length
+                and batcher.crew(ticket, now) > 1
+            )
             if not held and (pool := self._take(tried)) is not None:
                 return pool
         if self.waiting >= self.max_length:
@@ -244,13 +249,19 @@ class Slots:
             self._tidy(tried)
             if len(group) > 1:
                 if flush is Flush.SLOT_FREE:
-                    flush = batcher.why_now(leader, now)
+                    flush = batcher.why_now(group, now)
                 batcher.board(group, tried, pool, flush, self)
                 return
+            if flush is Flush.FULL:
+                batcher.scout(leader, now)
+        self.send(leader, pool)
+
+    def send(self, ticket: Ticket[Exchange], pool: Pool) -> None:
+        """Send off a single request, with a place at ``pool``."""
         try:
-            resume(leader.item, pool)
+            resume(ticket.item, pool)
         except Exception:  # noqa: BLE001  whoever gave the place has nothing to do with it
-            _log.exception("request %s failed at its end", leader.item.request_id.decode())
+            _log.exception("request %s failed at its end", ticket.item.request_id.decode())
 
     def _match(self, now: float) -> tuple[Ticket[Exchange], frozenset[Pool], Pool] | None:
         """Who is to be served next, what it has tried, and by which backend."""
@@ -315,6 +326,7 @@ class Slots:
             if self._ripening.when() <= due:
                 return
             self._ripening.cancel()
+            self._ripening = None
         # While no place is free, giving one back will look.
         if any(pool.busy < self.concurrency for pool in self.pools):
             loop = asyncio.get_running_loop()

@@ -291,17 +291,20 @@ def test_a_piece_never_carries_what_belongs_to_the_whole(lines: str) -> None:
             assert (answer.text, answer.header(name)) == (f"[{number}]", value)
 
 
-def test_arrays_that_are_as_long_as_the_merged_rows_are_not_sent_with_them() -> None:
+@pytest.mark.parametrize("proved", [False, True])
+def test_arrays_that_are_as_long_as_the_merged_rows_are_not_sent_with_them(proved: bool) -> None:
     """``index`` beside ``data`` would seem to belong to the rows."""
     body = b'{"index": [7, 8],  "data": [[%d]]}'
     with Story(proved=False) as story:
-        story.prove(*(body % number for number in (1, 2, 3)))
+        if proved:
+            story.prove(*(body % number for number in (1, 2, 3)))
         story.occupy()
         askers = [story.say(body % number) for number in (1, 2)]
         story.release()
         calls = []
         while (call := story.next_call()) is not None:
             calls.append(call.body)
+            assert "batch" not in (call.seen.header("x-request-id") or "")
             call.scores()
         assert calls == [body % 1, body % 2], "each by its own bytes"
         assert [asker.hears() for asker in askers] == ["[1]", "[2]"]
