@@ -36,7 +36,7 @@ def run(options: Namespace) -> None:
     if options.render:
         results = load_results(_PUBLISHED)
         if results is None:
-            raise SystemExit(f"{_PUBLISHED} is not there")
+            raise SystemExit(f"{_PUBLISHED} is not there, or of another form")
         _publish(results)
         return
     check_cores()

@@ -59,7 +59,6 @@ def measure(
     if identifiers:
         environment["BENCH_IDENTIFIERS"] = "1"
     apart = target.container_pid not in (0, target.pid)
-    settle(target)
     rows_before = batch_rows(target)
     own, container = cpu_seconds(target.pid), cpu_seconds(target.container_pid) if apart else 0.0
     core = OTHER_CORE if pinned else None
@@ -67,6 +66,7 @@ def measure(
     own = cpu_seconds(target.pid) - own
     container = cpu_seconds(target.container_pid) - container if apart else 0.0
     rows_after = batch_rows(target)
+    settle(target)
     rows = None
     if rows_before and rows_after and rows_after[1] > rows_before[1]:
         rows = (rows_after[0] - rows_before[0]) / (rows_after[1] - rows_before[1])

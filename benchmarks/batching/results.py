@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,11 @@ _results = TypeAdapter(Results)
 
 
 def load_results(path: Path) -> Results | None:
-    return _results.validate_json(path.read_bytes()) if path.exists() else None
+    """None if there are none, or if an older benchmark wrote them in another form."""
+    try:
+        return _results.validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
 
 
 def save_results(path: Path, results: Results) -> None:

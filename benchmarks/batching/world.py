@@ -41,6 +41,9 @@ _ON = "{mode: on, field: data, max_rows: 1024, latency_target: 50ms}"
 _BATCH_ROWS = re.compile(
     r"^gateway_batch(?:es|ing)?_rows_(sum|count)\{[^}]*\} (\S+)$", re.MULTILINE
 )
+_IN_FLIGHT = re.compile(r"^gateway_requests_in_flight\{[^}]*\} (\S+)$", re.MULTILINE)
+# Seconds. Longer than the queue of peers/batching.yaml lets anybody wait.
+_DRAIN = 15.0
 
 Row = Sequence[float]
 
@@ -113,15 +116,22 @@ def await_answer(target: Target) -> None:
 
 
 def settle(target: Target) -> None:
-    """Wait until the container has worked off what an earlier crowd left behind.
+    """Wait until nothing is left of a crowd: wrk stops without waiting for its answers.
 
-    wrk stops without waiting for its answers; the container scores what has reached it all the
-    same, in the order of coming, so that an answer to one more request means that it is idle.
+    The front drops what its clients no longer want, sooner or later. The container scores what has
+    reached it all the same, in the order of coming: an answer to one more request means that
+    it is idle.
     """
+    time.sleep(0.1)
+    give_up = time.monotonic() + _DRAIN
+    while target.admin_port and time.monotonic() < give_up:
+        text = ask(target.admin_port, "/metrics")[1].decode()
+        if not sum(float(value) for value in _IN_FLIGHT.findall(text)):
+            break
+        time.sleep(0.1)
     if target.container_port:
         with suppress(OSError, http.client.HTTPException):
             ask(target.container_port, "/score", json.dumps({"data": rows(1, 2)}))
-    time.sleep(0.1)
 
 
 def batch_rows(target: Target) -> tuple[float, float] | None:
