@@ -37,12 +37,14 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("gateway")
 
-# What is kept at most: samples, bytes of a request and of an answer, bytes of all. An answer takes
-# a millisecond to compare where its bytes are not the same, and all requests wait meanwhile.
+# What is kept at most: samples, bytes of a request and of an answer, bytes of all.
 MOST = 64
 LARGEST_REQUEST = 1 << 17
-LARGEST_ANSWER = 1 << 15
+LARGEST_ANSWER = 1 << 14
 _MOST_BYTES = 4 << 20
+# Bytes of answers that are compared at once. These take 3 ms where every number has to be looked
+# at, and all requests wait meanwhile.
+COMPARED = 2 * LARGEST_ANSWER
 # Seconds that a sample is kept: what the container says may change with the model.
 KEPT = 30.0
 # Seconds that samples wait for more of their kind.
@@ -274,9 +276,15 @@ class Shadow:
     def _may_share(self, group: list[Sample]) -> bool:
         rows = sum(sample.rows.count for sample in group)
         size = sum(len(sample.rows.inner) + 1 for sample in group)
+        answers = sum(len(sample.alone) for sample in group)
         # An array beside the rows that is as long as they are would seem to belong to them.
         beside = group[0].rows.frame.lengths
-        return rows <= self.batcher.cap and size <= self.batcher.max_bytes and rows not in beside
+        return (
+            rows <= self.batcher.cap
+            and size <= self.batcher.max_bytes
+            and answers <= COMPARED
+            and rows not in beside
+        )
 
     # What came of it.
 

@@ -18,6 +18,7 @@ from gateway.core.comparing import Difference
 from gateway.core.confidence import DEPENDENT, NOBODY_GUILTY, NOT_SPLITTABLE, State
 from gateway.engine.batching import PROOF, BatchRules
 from gateway.engine.shadowing import (
+    COMPARED,
     KEPT,
     LARGEST_ANSWER,
     LARGEST_REQUEST,
@@ -382,6 +383,13 @@ def test_a_call_is_no_larger_than_a_merged_one_may_be(rules: BatchRules, rows: A
     with ShadowStory(rules) as story:
         story.score(*([number] for number in range(1, 8)))
         assert story.merged().rows == rows
+
+
+def test_no_more_answers_are_compared_at_once_than_take_a_moment() -> None:
+    with ShadowStory() as story:
+        for row in range(PROOF):
+            story.tell({"data": [[row]]}, ["x" * (COMPARED // 3)])
+        assert story.merged().rows == [[0], [1]]
 
 
 def test_rows_are_not_as_many_as_an_array_beside_them() -> None:
