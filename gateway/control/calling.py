@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 
@@ -92,7 +93,8 @@ class Caller:
         except TimeoutError:
             raise NoAnswer(f"none within {self._timeout:g} s") from None
         except aiohttp.ClientConnectorError as error:
-            why = error.os_error.strerror or str(error.os_error)
+            number = error.os_error.errno
+            why = os.strerror(number) if number and number > 0 else str(error.os_error)
             raise NoAnswer(f"cannot connect: {why}") from None
         except aiohttp.ClientError as error:
             raise NoAnswer(str(error) or type(error).__name__) from None

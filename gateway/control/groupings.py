@@ -63,9 +63,10 @@ def _wanted(count: int, max_rows: int) -> Iterator[tuple[str, list[Group]]]:
 
 def _random_groups(chance: random.Random, everybody: Group) -> list[Group]:
     order = chance.sample(everybody, len(everybody))
+    largest = max(2, min(_RANDOM_SIZE, len(everybody) // 2))
     groups = []
     while order:
-        size = chance.randint(2, _RANDOM_SIZE)
+        size = chance.randint(2, largest)
         groups.append(tuple(order[:size]))
         del order[:size]
     return groups

@@ -202,7 +202,7 @@ def test_calls_that_are_too_large_are_not_made_again() -> None:
     assert outcome is Outcome.SAFE
     assert '  7 rows are too many at once: {"message": "Scoring timeout after 60000 ms"}' in lines
     assert len([rows for rows in model.calls if len(rows) > 6]) == 1
-    assert "  groups of 16             0 calls   too many rows for the container" in lines
+    assert "  groups of 16             0 calls   would never be made" in lines
 
 
 def test_not_even_two_rows_at_once_is_unsafe() -> None:
@@ -304,6 +304,16 @@ def test_kinds_of_requests_are_merged_each_for_itself() -> None:
     ]
 
 
+def test_as_many_rows_as_a_list_beside_them_has_are_not_sent_together() -> None:
+    sample = SAMPLE.replace("}", ', "columns": ["a", "b"]}')
+    model = Model(sums)
+    outcome, lines = said(model, sample)
+    assert outcome is Outcome.SAFE
+    assert {len(rows) for rows in model.calls} >= {1, 3, 4, 7, 16, 64}
+    assert 2 not in {len(rows) for rows in model.calls}
+    assert "  pairs                    0 calls   would never be made" in lines
+
+
 def test_a_header_that_is_about_the_rows_is_unsafe() -> None:
     def predict(rows: Rows) -> Answer:
         highest = b"X-Highest: %.1f\r\nDate: today\r\n" % max(sums(rows))
@@ -345,6 +355,7 @@ def test_a_long_answer_is_cut_and_cannot_change_the_terminal() -> None:
         ([float("nan")], [float("nan")], 0.0),
         (0, 0.0, 0.0),
         (-1.0, 1.0, 2.0),
+        ([1e-9], [2e-9], 1e-6),
         (None, None, 0.0),
         ([], [], 0.0),
     ],
