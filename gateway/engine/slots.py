@@ -42,12 +42,15 @@ class Slots:
         "_queues",
         "_ripening",
         "_serving",
+        "_taken",
         "_timer",
+        "_turning",
         "batcher",
         "concurrency",
         "max_length",
         "max_wait",
         "pools",
+        "room",
         "scatters",
         "tally",
         "waiting",
@@ -70,6 +73,9 @@ class Slots:
         :param batcher: merges requests that wait; None if they all go alone.
         """
         self.pools = tuple(pools)
+        #: Places at all.
+        self.room = len(self.pools) * concurrency
+        self._taken = 0
         self.concurrency = concurrency
         self.max_wait = max_wait
         self.max_length = max_length
@@ -85,6 +91,8 @@ class Slots:
         #: How many that are. Counting them anew would cost as much as queueing one.
         self.waiting = 0
         self._serving = False
+        #: At the end of this turn of the loop, who waits will be looked at.
+        self._turning = False
         self._timer: asyncio.TimerHandle | None = None
         #: Set while requests are held back for company.
         self._ripening: asyncio.TimerHandle | None = None
@@ -95,12 +103,7 @@ class Slots:
     @property
     def busy(self) -> int:
         """Places taken."""
-        return sum(pool.busy for pool in self.pools)
-
-    @property
-    def room(self) -> int:
-        """Places at all."""
-        return len(self.pools) * self.concurrency
+        return self._taken
 
     def take(self, tried: Collection[Pool]) -> Pool | None:
         """A backend with a free place, which is taken by that; None if the caller has to wait.
@@ -108,10 +111,8 @@ class Slots:
         :param tried: backends that are of no use to the caller.
         :raises Refusal: ``NO_BACKEND`` when that is all of them.
         """
-        batcher = self.batcher
-        if batcher is not None and batcher.delay > 0:
-            return None  # whether it is held back for company is seen when it queues
-        return self._take(tried)
+        # Where requests are merged, the queue decides: others may come in the same turn.
+        return self._take(tried) if self.batcher is None else None
 
     def _take(self, tried: Collection[Pool]) -> Pool | None:
         # Nobody overtakes: while somebody waits, whatever is free is of no use to him, or he is
@@ -121,9 +122,13 @@ class Slots:
             if pool is None:
                 raise Refusal(Fault.NO_BACKEND, "no backend of the deployment can be reached")
             if pool.busy < self.concurrency:
-                pool.busy += 1
+                self._occupy(pool)
                 return pool
         return None
+
+    def _occupy(self, pool: Pool) -> None:
+        pool.busy += 1
+        self._taken += 1
 
     def wait(self, exchange: Exchange, tried: Collection[Pool]) -> Pool | None:
         """Queue for a place: the walk parks and is resumed with a backend, whose place it has then,
@@ -138,15 +143,22 @@ class Slots:
         now = self._clock()
         batcher = self.batcher
         ticket = batcher.ticket(exchange, now) if batcher is not None else None
-        if batcher is not None and batcher.delay > 0:
-            held = (
+        if batcher is not None:
+            merges = (
                 ticket is not None
-                and not tried  # it has been held back once
-                and self.waiting < self.max_length
+                and not tried  # it has had its chance to be merged
+                and self.max_length > 0
                 and batcher.crew(ticket, now) > 1
             )
-            if not held and (pool := self._take(tried)) is not None:
+            overtakes = bool(self._queues) and not batcher.delay and not tried
+            if not merges and not overtakes and (pool := self._take(tried)) is not None:
                 return pool
+            if self.waiting >= self.max_length and self._taken < self.room:
+                if not self._serving:
+                    self._serve()
+                # Those who are held back do not keep others from a place that they do not want.
+                if self.waiting >= self.max_length and (pool := self._take(tried)) is not None:
+                    return pool
         if self.waiting >= self.max_length:
             raise Refusal(Fault.OVERLOADED, f"{self.max_length} requests are waiting already")
         if ticket is None:
@@ -193,8 +205,19 @@ class Slots:
         lanes.add(ticket)
         if self._timer is None:
             self._schedule(now)
-        if self.batcher is not None and self.batcher.delay > 0:
-            self._ripen(now)
+        if self.batcher is not None and self._taken < self.room:
+            if self.batcher.delay > 0:
+                self._ripen(now)
+            elif not self._turning:
+                self._turning = True
+                asyncio.get_running_loop().call_soon(self._end_turn)
+
+    def _end_turn(self) -> None:
+        """Whatever could be read in this turn of the loop has been read: a free place is used now,
+        and not a moment later. Had the first request taken it, all others would wait for one."""
+        self._turning = False
+        if self._queues and not self._serving:
+            self._serve()
 
     def abandon(self, exchange: Exchange) -> None:
         for tried, lanes in self._queues.items():
@@ -206,6 +229,7 @@ class Slots:
     def give_back(self, pool: Pool) -> None:
         """A place is free: the next who waits gets it."""
         pool.busy -= 1
+        self._taken -= 1
         if self._queues and not self._serving:
             self._serve()
 
@@ -226,7 +250,7 @@ class Slots:
                     why = "the container cannot answer any more within the timeout"
                     self._tell(ticket.item, Refusal(Fault.DEADLINE, why))
                 else:
-                    pool.busy += 1
+                    self._occupy(pool)
                     self._board(ticket, tried, pool, now)
         finally:
             self._serving = False
@@ -328,7 +352,7 @@ class Slots:
             self._ripening.cancel()
             self._ripening = None
         # While no place is free, giving one back will look.
-        if any(pool.busy < self.concurrency for pool in self.pools):
+        if self._taken < self.room:
             loop = asyncio.get_running_loop()
             self._ripening = loop.call_later(max(due - now, 0.0), self._ripe)
 
