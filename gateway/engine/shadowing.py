@@ -277,10 +277,12 @@ class Shadow:
         rows = sum(sample.rows.count for sample in group)
         size = sum(len(sample.rows.inner) + 1 for sample in group)
         answers = sum(len(sample.alone) for sample in group)
+        # Two at least: where calls take longer than they should, there would never be another.
+        most = self.batcher.cap if len(group) > 2 else self.batcher.rules.max_rows
         # An array beside the rows that is as long as they are would seem to belong to them.
         beside = group[0].rows.frame.lengths
         return (
-            rows <= self.batcher.cap
+            rows <= most
             and size <= self.batcher.max_bytes
             and answers <= COMPARED
             and rows not in beside

@@ -246,6 +246,64 @@ def test_a_byte_that_differs_is_not_shown() -> None:
         assert story.shadow.difference == Difference("byte 4", "(not shown)", "(not shown)")
 
 
+def test_what_is_no_json_is_not_shown_though_it_looks_like_a_number() -> None:
+    with ShadowStory() as story:
+        for row in (1, 2):
+            story.tell({"data": [[row]]}, b"0017")
+        story.merged().answers([1, 2])
+        assert story.shadow.difference == Difference("byte 0", "(not shown)", "(not shown)")
+
+
+def test_after_a_long_good_time_the_first_pause_is_short_again() -> None:
+    with ShadowStory() as story:
+
+        def compare(by: Callable[[Any], Any]) -> float:
+            """For how many seconds it is left alone then."""
+            story.score([1], [2])
+            story.merged().scores(by)
+            return story.family.confidence.until - story.clock()
+
+        assert compare(lambda row: 0) == pytest.approx(10)
+        story.wait(11)
+        assert compare(lambda row: 0) == pytest.approx(20)
+        story.wait(21)
+        compare(sum)
+        story.wait(61)
+        compare(sum)
+        assert compare(lambda row: 0) == pytest.approx(10)
+
+
+def test_what_calls_take_is_learned_for_the_time_when_requests_are_merged() -> None:
+    with ShadowStory() as story:
+        before = story.batcher.cap
+        story.score(*([number] for number in range(PROOF)))
+        call = story.merged(2 * LOOK)
+        story.wait(0.4)
+        call.scores(sum)
+        assert story.batcher.cap < before
+
+
+def test_two_are_compared_however_long_a_call_takes() -> None:
+    with ShadowStory(replace(ALL, latency_target=0.001)) as story:
+        for _ in range(4):
+            story.score([1], [2], [3])
+            call = story.merged()
+            story.wait(0.5)
+            call.scores(sum)
+            story.wait(KEPT)
+        assert story.batcher.cap < 3
+        assert call.rows == [[1], [2]]
+
+
+def test_a_call_that_is_too_large_makes_the_next_one_smaller() -> None:
+    with ShadowStory() as story:
+        before = story.batcher.cap
+        story.score(*([number] for number in range(PROOF)))
+        story.merged(2 * LOOK).answers({"message": "too large"}, "HTTP/1.1 413 Too Large\r\n")
+        assert story.batcher.cap < before
+        assert story.results() == {"incomparable": PROOF}
+
+
 # What says nothing.
 
 
@@ -451,6 +509,9 @@ def test_after_a_call_there_is_a_rest_for_its_length() -> None:
 def test_there_is_one_call_at_a_time() -> None:
     with ShadowStory(limit=4) as story:
         story.deployment.slots.concurrency = 3
+        story.score([1], [2])
+        story.merged().scores(sum)  # as long as there is no proof, there is one for that reason
+        story.wait(SOON * REST)
         story.score(*([number] for number in range(2 * PROOF)))
         call = story.merged()
         assert story.is_quiet(5)
@@ -471,19 +532,20 @@ def test_a_call_that_takes_too_long_is_given_up(timeout: float) -> None:
 
 
 def test_what_is_kept_is_bounded() -> None:
-    with ShadowStory() as story:
+    with ShadowStory(connections=1000) as story:
         story.score(*([number] for number in range(MOST)), by=lambda row: 0)
         assert story.results() == {}
         story.occupy()
         story.release()
         assert story.results() == {"ineligible": 1}
         wide = "x" * (LARGEST_REQUEST - 100)
-        for number in range(MOST // 2):
+        for number in range(MOST):
             story.tell({"data": [[number, wide]]}, [0])
         kept = story.shadow._samples
         assert sum(sample.size for sample in kept) <= 4 << 20
-        assert story.results() == {"ineligible": 1, "dropped": MOST + MOST // 2 - len(kept)}
-        assert kept[-1].rows.inner.startswith(b"[31,")
+        assert story.results() == {"ineligible": 1, "dropped": 2 * MOST - len(kept)}
+        assert len(kept) == 32
+        assert kept[-1].rows.inner.startswith(b"[63,")
 
 
 # The end, and trouble.
@@ -493,11 +555,14 @@ def test_at_the_end_everything_is_given_up() -> None:
     with ShadowStory() as story:
         story.score(*([number] for number in range(PROOF + 1)))
         call = story.merged()
+        timer = story.shadow._timer
+        assert timer is not None
         story.loop.perform(story.deployment.close)
+        assert timer.cancelled()
         assert call.container.fate == "aborted"
         assert story.results() == {"dropped": 1, "incomparable": PROOF}
         story.score([1], [2])
-        assert story.is_quiet()
+        assert (story.shadow._samples, story.shadow._timer) == ([], None)
         assert sum(story.results().values()) == PROOF + 1
 
 
