@@ -49,16 +49,16 @@ def summary(results: Results) -> str:
         return ""
     counts = [number for number in CONNECTIONS if section.cell(NGINX, number)]
     lines = [
-        "| in front of one container | " + " | ".join(f"{n} connections" for n in counts) + " |",
+        "| in front of one container | "
+        + " | ".join(f"{n:,} connection{'s' * (n > 1)}" for n in counts)
+        + " |",
         "|---" * (len(counts) + 1) + "|",
     ]
     for name in (NGINX, OFF, ON):
         cells = [section.cell(name, number) for number in counts]
         if all(cells):
             texts = [
-                f"{c.rate.median:,.0f}/s, p50 {c.p50.median:.3g} ms, p99 {c.p99.median:.3g} ms"
-                for c in cells
-                if c
+                f"{c.rate.median:,.0f}/s, p50 {_ms(c.p50)}, p99 {_ms(c.p99)}" for c in cells if c
             ]
             lines.append(f"| {name} | " + " | ".join(texts) + " |")
     ratios = [section.cell(ON, number) for number in counts]
@@ -218,6 +218,11 @@ def _at_least(what: str, bound: float, ratio: Spread) -> tuple[str, str, str, bo
 def _like(name: str, base: str) -> str:
     """The cell of the base with the same kind of requests."""
     return f"{base}, {DISTINCT if name.endswith(DISTINCT) else SAME}"
+
+
+def _ms(spread: Spread) -> str:
+    """Two or three digits."""
+    return f"{spread.median:,.{0 if spread.median >= 100 else 1}f} ms"
 
 
 def _short(spread: Spread | None, form: str) -> str:
