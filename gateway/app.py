@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import uvloop
 from aiohttp import web
@@ -26,7 +26,6 @@ from gateway.control.demo import DemoPlan
 from gateway.control.fetching import Fetcher
 from gateway.control.metrics import exposition
 from gateway.control.overview import describe_deployments, endpoint_statistics
-from gateway.control.verification import VerificationPlan
 from gateway.core.backends import parse_backend
 from gateway.core.heads import HeadLimits
 from gateway.core.identity import request_ids
@@ -47,8 +46,6 @@ RESERVED_DESCRIPTORS = 64
 # Objects made and not yet destroyed before the garbage collector looks at the youngest, and how
 # often it does before it looks at the older ones.
 COLLECT_AFTER = (50_000, 20, 50)
-
-T = TypeVar("T")
 
 
 class CannotStart(Exception):
@@ -152,9 +149,8 @@ class Gateway:
         cut_off = await self._listener.drain(self._settings.listen.timeouts.drain)
         for keeper in self._wired.keepers:
             keeper.stop()
-        for endpoint in self._wired.endpoints.values():
-            for deployment in endpoint.deployments:
-                deployment.close()
+        for deployment in (d for e in self._wired.endpoints.values() for d in e.deployments):
+            deployment.close()
         if self._runner is not None:
             await self._runner.cleanup()
         await self._fetcher.close()
@@ -186,8 +182,7 @@ class Gateway:
         return connection
 
     def _pools(self) -> list[Pool]:
-        endpoints = self._wired.endpoints.values()
-        return [p for e in endpoints for deployment in e.deployments for p in deployment.pools]
+        return [p for e in self._wired.endpoints.values() for d in e.deployments for p in d.pools]
 
     def _expire_connections(self) -> None:
         asyncio.get_running_loop().call_later(0.25, self._expire_connections)
@@ -258,46 +253,6 @@ def plan_demo(config: Path | None) -> DemoPlan:
         admin=settings.admin.address,
         backends=[(backend.host, backend.port) for backend in backends],
     )
-
-
-def plan_verification(
-    config: Path, endpoint: str, deployment: str | None = None, backend: str | None = None
-) -> VerificationPlan:
-    """What is to be verified. Secrets are not needed and not read.
-
-    :param deployment: None for the only one that there is.
-    :param backend: the URL of another container than those of the deployment.
-    :raises BadConfiguration: with everything that is wrong with the file.
-    :raises LookupError: no such endpoint or deployment; the message says which there are.
-    :raises ValueError: the backend is none.
-    """
-    source = read_source(config)
-    settings, mistakes = validate(source)
-    if mistakes or settings is None:
-        raise BadConfiguration(source, mistakes)
-    found = _choose("endpoint", settings.endpoints, endpoint)
-    if deployment is None and len(found.deployments) == 1:
-        deployment = next(iter(found.deployments))
-    chosen = _choose("deployment", found.deployments, deployment)
-    batching = chosen.batching
-    return VerificationPlan(
-        deployment=f"{endpoint}/{deployment}",
-        mode=batching.mode,
-        backends=[parse_backend(url) for url in ([backend] if backend else chosen.backends)],
-        field=tuple(batching.field.split(".")),
-        max_rows=batching.max_rows,
-        max_bytes=batching.max_bytes,
-        largest=min(batching.max_bytes, settings.listen.limits.json_buffer),
-        tolerance=batching.tolerance,
-        timeout=found.timeout,
-    )
-
-
-def _choose(kind: str, named: Mapping[str, T], name: str | None) -> T:
-    if name is None or name not in named:
-        wrong = f"say which {kind}" if name is None else f"no {kind} is called {name!r}"
-        raise LookupError(f"{wrong}: there are {', '.join(named)}")
-    return named[name]
 
 
 def shipped(name: str) -> Path:

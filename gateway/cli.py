@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from gateway import __version__
-from gateway.app import CannotStart, load, plan_demo, plan_verification, serve
+from gateway.app import CannotStart, load, plan_demo, serve
 from gateway.control.demo import DemoFailed, run_demo
 from gateway.control.load_demo import run_load
 from gateway.control.samples import BadSample
-from gateway.control.verification import run_verification
+from gateway.control.verification import VerificationPlan, run_verification
+from gateway.core.backends import parse_backend
 from gateway.installation import UnsafeInstallation, check_installation
 from gateway.logs import configure_logging
-from gateway.settings.loading import BadConfiguration
+from gateway.settings.loading import BadConfiguration, read_source, validate
 from gateway.settings.schema import json_schema
 
 # Exit statuses: 1 for what went wrong while running, 2 for what the caller got wrong.
@@ -118,7 +120,7 @@ def verify_batching_command(
     is not or if that could not be found out, and 2 for a wrong call.
     """
     try:
-        plan = plan_verification(config, endpoint, deployment, backend)
+        plan = _plan_verification(config, endpoint, deployment, backend)
         text = sample.read_bytes()
     except BadConfiguration as report:
         _report(report)
@@ -165,7 +167,7 @@ def demo_command(check: bool, with_load: bool, config: Path | None) -> None:
     try:
         plan = plan_demo(config)
         if with_load:
-            run_load(plan, click.echo, _replace_line if sys.stdout.isatty() else None)
+            run_load(plan, click.echo, _replace_line if is_terminal() else None)
         else:
             run_demo(plan, click.echo, check)
     except BadConfiguration as report:
@@ -184,15 +186,60 @@ def schema_command() -> None:
     click.echo(json.dumps(json_schema(), indent=2))
 
 
+def _plan_verification(
+    config: Path, endpoint: str, deployment: str | None, backend: str | None
+) -> VerificationPlan:
+    """What is to be verified. Secrets are not needed and not read.
+
+    :param deployment: None for the only one that there is.
+    :param backend: the URL of another container than those of the deployment.
+    :raises BadConfiguration: with everything that is wrong with the file.
+    :raises LookupError: no such endpoint or deployment; the message says which there are.
+    :raises ValueError: the backend is none.
+    """
+    source = read_source(config)
+    settings, mistakes = validate(source)
+    if mistakes or settings is None:
+        raise BadConfiguration(source, mistakes)
+    found = settings.endpoints[_choose("endpoint", settings.endpoints, endpoint)]
+    deployment = _choose("deployment", found.deployments, deployment)
+    chosen = found.deployments[deployment]
+    batching = chosen.batching
+    return VerificationPlan(
+        deployment=f"{endpoint}/{deployment}",
+        mode=batching.mode,
+        backends=[parse_backend(url) for url in ([backend] if backend else chosen.backends)],
+        field=tuple(batching.field.split(".")),
+        max_rows=batching.max_rows,
+        max_bytes=batching.max_bytes,
+        largest=min(batching.max_bytes, settings.listen.limits.json_buffer),
+        tolerance=batching.tolerance,
+        timeout=found.timeout,
+    )
+
+
+def _choose(kind: str, names: Collection[str], name: str | None) -> str:
+    if name is None and len(names) == 1:
+        return next(iter(names))
+    if name is None or name not in names:
+        wrong = f"say which {kind}" if name is None else f"no {kind} is called {name!r}"
+        raise LookupError(f"{wrong}: there are {', '.join(names)}")
+    return name
+
+
 def _report(report: BadConfiguration) -> None:
     for line in report.lines:
         click.echo(line, err=True)
     click.echo(_count(len(report.lines), "mistake"), err=True)
 
 
+def is_terminal() -> bool:
+    return sys.stdout.isatty()
+
+
 def _replace_line(text: str) -> None:
     """Show a text at the place of the line that the cursor is in."""
-    click.echo(f"\r{text}\033[K", nl=False)
+    click.echo(f"\r{text}\033[K", nl=False, color=True)
 
 
 def _complain(what: str, why: str) -> None:

@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from gateway import __version__, app
 from gateway import cli as module
 from gateway.cli import main
-from gateway.control.demo import DemoFailed
+from gateway.control.demo import DemoFailed, Say
 from gateway.settings.schema import json_schema
 from tests.support.backends import FakeBackend, Link, answering
 from tests.support.checking import FILE, SECRETS, demo
@@ -190,14 +190,39 @@ def test_an_incomplete_installation_is_one_sentence(monkeypatch: pytest.MonkeyPa
     )
 
 
-def test_an_interrupted_demo_says_so_by_its_status(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
+
+@pytest.mark.parametrize("arguments", [["demo"], ["demo", "--load"]])
+def test_an_interrupted_demo_says_so_by_its_status(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
     monkeypatch.setattr(module, "plan_demo", lambda config: None)
     monkeypatch.setattr(module, "run_demo", interrupt)
-    result = run("demo")
+    monkeypatch.setattr(module, "run_load", interrupt)
+    result = run(*arguments)
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", "")
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_load_shows_live_numbers_on_a_terminal_only(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    def load(plan: object, say: Say, show: Say | None) -> None:
+        say("heading")
+        if show is not None:
+            show("1")
+            show("")
+        say("2")
+
+    monkeypatch.setattr(module, "plan_demo", lambda config: None)
+    monkeypatch.setattr(module, "run_load", load)
+    monkeypatch.setattr(module, "is_terminal", lambda: terminal)
+    result = run("demo", "--load")
+    live = "\r1\033[K\r\033[K" if terminal else ""
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == f"heading\n{live}2\n"
 
 
 BATCHED = "{blue: {backends: [http://127.0.0.1:1], batching: {max_rows: 8}}, green: {backends: [http://h]}}"
@@ -270,6 +295,14 @@ def test_a_safe_model_is_told_by_the_status(tmp_path: Path) -> None:
         result = verify(tmp_path, TWO, "--deployment", "blue", "--backend", backend.url)
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.splitlines()[-1].startswith("safe: ")
+
+
+def test_an_interrupted_verification_says_so_by_its_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "run_verification", interrupt)
+    result = verify(tmp_path, TWO, "--deployment", "blue")
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "")
 
 
 @pytest.mark.parametrize("text", [demo(), demo(more="timeout: 5")], ids=["good", "broken"])
