@@ -148,11 +148,11 @@ class Batch(Carrier):
             proof = Proof(self._batcher.rules.tolerance, pieces is not None)
             if verdict is SHRINK:
                 self._batcher.limit.shrink(self._rows)
-            if verdict in (SHRINK, SHARE):
-                proof.fail()
             for at, member in enumerate(members):
                 if self._waits(member):
                     await self._compare(proof, member, None if pieces is None else pieces[at])
+            if verdict in (SHRINK, SHARE) or (pieces is None and self._deserters):
+                proof.fail()  # the guilty one may be among those who left
             judged = self._conclude(proof)
             self._send_back(members)
         except Exception as error:  # noqa: BLE001  whatever it is, everybody gets an answer

@@ -219,6 +219,24 @@ def test_a_bad_row_makes_a_proof_inconclusive() -> None:
         assert story.state is State.ON
 
 
+@pytest.mark.parametrize("step", range(3))
+def test_a_bad_row_whose_owner_has_left_proves_nothing(step: int) -> None:
+    with Story(proved=False) as story:
+        askers = waiting(story, 1, 2, 3)
+        bad = askers.pop()
+        for number in range(3):
+            if number == step:
+                bad.leaves()
+            call = story.call()
+            if [3] in call.rows:
+                call.fails()
+            else:
+                call.answers(each(call.rows))
+        assert story.next_call() is None
+        assert [asker.hears() for asker in askers] == ["[1]", "[2]"]
+        assert (story.state, proofs(story)) == (State.PROVING, {"inconclusive": 1})
+
+
 def busy(call: Call) -> None:
     call.answers(b"busy", BUSY)
 
