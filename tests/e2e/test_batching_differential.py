@@ -19,11 +19,11 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from tests.e2e.batching.middlemen import Careless
-from tests.e2e.batching.mixes import Ask, alike, mixes
+from tests.e2e.batching.mixes import STRANGERS, Ask, alike, mixes, with_a_stranger
 from tests.e2e.batching.stage import Different, Stage, stage
 
 _SOAK = int(os.environ.get("SOAK", "0"))
-_EXAMPLES = _SOAK * 100 or 25
+_EXAMPLES = _SOAK * 100 or 16
 _MOST = 64 if _SOAK else 24
 _LONG = 60 * (1 + 10 * _SOAK)
 
@@ -88,6 +88,8 @@ def test_every_request_gets_the_answer_it_would_get_alone(cast: Stage, name: str
         isolated = cast.count(box, "gateway_batch_isolations_total")
         cast.compare(box, alike(script, table, 24, guilty))
         assert cast.count(box, "gateway_batch_isolations_total") > isolated, "nor does it here"
+    for rows in STRANGERS:
+        cast.compare(box, with_a_stranger(script, table, rows))
     explore(cast, box, script, table)
 
 

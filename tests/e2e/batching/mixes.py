@@ -50,6 +50,8 @@ _INTEGERS = st.sampled_from(
 _HUGE = st.sampled_from(
     ["9223372036854775808", "18446744073709551616", "-123456789012345678901234567890", "1e400"]
 )
+# A huge integer is no float, but a parser may make one of it.
+_NUMBERS = st.one_of(_FLOATS, _FLOATS, _FLOATS, _HUGE)
 _TEXTS = st.sampled_from(
     [
         r'"a"',
@@ -82,9 +84,9 @@ def _record(cells: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     return st.tuples(cells, _INTEGERS).map(lambda pair: f'{{"a": {pair[0]}, "b": {pair[1]}}}')
 
 
-#: Rows of one kind each: requests that can be sent together.
-PLAIN_KINDS = [_row(_FLOATS), _row(_INTEGERS), _row(_TEXTS), _row(_CELLS)]
-TABLE_KINDS = [_record(_FLOATS), _record(_INTEGERS), _record(_CELLS)]
+#: Most rows of each are of one kind: requests that can be sent together.
+PLAIN_KINDS = [_row(_FLOATS), _row(_INTEGERS), _row(_TEXTS), _row(_NUMBERS), _row(_CELLS)]
+TABLE_KINDS = [_record(_FLOATS), _record(_INTEGERS), _record(_NUMBERS), _record(_CELLS)]
 _ODD_ROWS = st.one_of(
     _row(_CELLS),
     _record(_CELLS),
@@ -203,4 +205,36 @@ def alike(script: str, table: bool, count: int, guilty: Collection[int] = ()) ->
             rows[-1][0] = 666.0
         data = [{"a": a, "b": b} for a, b in rows] if table else rows
         asks.append(Ask(json.dumps({"data": data}).encode(), more=common))
+    return asks
+
+
+#: Rows that are unlike those of ``alike``, each in another way.
+STRANGERS = [
+    "[18446744073709551616, 1]",
+    "[9223372036854775808, 1]",
+    "[1, 2]",
+    "[1.5, 2.5]",
+    '["1", "2"]',
+    "[1.5]",
+    "[1.5, 2, 3]",
+    "[[1.5, 2]]",
+    "[true, 1]",
+    "[null, 1]",
+    "[NaN, 1]",
+    "[1e400, 1]",
+    "[1, 2], [1.5, 2]",
+    '{"a": 1.5, "b": 2}',
+    '{"b": 1, "a": 2.5}',
+    '{"a": 1.5, "b": 18446744073709551616}',
+    '{"a": 1.5, "a": 2.5, "b": 3}',
+    "1.5",
+    "",
+]
+
+
+def with_a_stranger(script: str, table: bool, rows: str) -> list[Ask]:
+    """Requests that should go together, and some in between that should perhaps not."""
+    asks = alike(script, table, 12)
+    for at in (4, 9):
+        asks[at] = Ask(f'{{"data": [{rows}]}}'.encode(), more=asks[at].more)
     return asks

@@ -110,7 +110,8 @@ def run(data):
     try:
         if (data[:, 0] == 666).any():
             raise ValueError(f"rows {np.flatnonzero(data[:, 0] == 666)} of {len(data)}")
-        return (data[:, 0] * 3 + data[:, 1]).tolist()
+        scores = (data[:, 0] * 3 + data[:, 1]).tolist()
+        return {answer}
     except Exception as error:
         return str(error)
 """
@@ -134,9 +135,11 @@ def run(data):
 TEXTS = {
     "plain": _COMMON + _PLAIN,
     "other": _COMMON + _PLAIN,
-    "array": _COMMON + _ARRAY.replace("{options}", ""),
+    "array": _COMMON + _ARRAY.replace("{options}", "").replace("{answer}", "scores"),
     "loose": _COMMON
-    + _ARRAY.replace("{options}", ", enforce_column_type=False, enforce_shape=False"),
+    + _ARRAY.replace("{options}", ", enforce_column_type=False, enforce_shape=False").replace(
+        "{answer}", "[[data.dtype.kind, score] for score in scores]"
+    ),
     "table": _COMMON + _TABLE,
 }
 #: What is different about a container.
