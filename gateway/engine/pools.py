@@ -170,8 +170,12 @@ class Pool:
             self._grow()
         else:
             self._dialling -= 1
-            if connection.usable:
+            if connection.usable and self._waiting:
                 self.release(connection)
+            elif connection.usable:
+                # Whoever wanted it has left. A container with one thread would wait for a request
+                # on it, and for nothing else.
+                connection.close()
             elif self._waiting:
                 why = Refusal(Fault.NO_BACKEND, "the backend closed the connection at once")
                 interrupt(self._waiting.popleft(), why)

@@ -170,10 +170,12 @@ def test_a_connection_that_the_backend_is_closing_is_not_handed_out(hall: Hall) 
     assert hall.take() is old
 
 
-def test_a_connection_that_nobody_waits_for_any_more_is_kept_for_the_next(hall: Hall) -> None:
+def test_a_connection_that_nobody_waits_for_any_more_is_closed(hall: Hall) -> None:
+    """A container with one thread would wait for a request on it, and serve nobody else."""
     hall.guest().leave()
     connection = hall.connect()
-    assert hall.take() is connection
+    assert not connection.usable
+    assert hall.take() is None
 
 
 def test_a_lost_idle_connection_is_forgotten(hall: Hall) -> None:
