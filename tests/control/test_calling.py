@@ -66,7 +66,7 @@ def test_a_container_that_breaks_off_gave_no_answer(data: bytes, why: str) -> No
 
 
 def test_a_container_that_is_not_there() -> None:
-    with pytest.raises(NoAnswer, match="^cannot connect: Connection refused$"):
+    with pytest.raises(NoAnswer, match=r"^cannot connect: Connection refused$"):
         call(Backend("127.0.0.1", free_port()), b"{}")
 
 
