@@ -72,15 +72,15 @@ class Chance:
                 self.step()
                 self.look()
             story.down.clear()
-            while self.calls:
-                self.answer(self.calls.pop(0), trouble=0.0)
-                story.wait(0.05)
+            while self.calls or self.waiting:
+                ended = len(story.records)
+                while self.calls:
+                    self.answer(self.calls.pop(0), trouble=0.0)
+                    story.wait(0.05)
+                    self.look()
+                story.wait(2 * story.batcher.delay)
                 self.look()
-            story.wait(0.2)
-            self.look()
-            while self.calls:
-                self.answer(self.calls.pop(0), trouble=0.0)
-                self.look()
+                assert self.calls or len(story.records) > ended or not self.waiting, "forgotten"
             assert not self.waiting, "everybody who stayed has an answer"
             assert story.deployment.slots.waiting == 0
 
