@@ -11,6 +11,7 @@ import pytest
 
 from gateway.core.backends import Backend
 from gateway.core.faults import Fault, Refusal
+from gateway.core.lanes import Ticket
 from gateway.engine.exchange import Exchange
 from gateway.engine.pools import Pool, Pooled
 from gateway.engine.slots import Slots
@@ -345,6 +346,89 @@ def test_how_long_was_waited_is_counted(build: Build) -> None:
     wait = hotel.slots.tally.wait
     assert sum(wait.counts) == 2
     assert wait.total == pytest.approx(0.6)
+
+
+def waiting_again(guest: Guest, deadline: float) -> Ticket[Exchange]:
+    """Of a guest who was on its way with others, and is to wait again."""
+
+    async def wait() -> None:
+        try:
+            guest.place = await park()
+        except Refusal as refusal:
+            guest.fault = refusal.fault
+            return
+        guest._hotel.served.append(guest.name)
+
+    start(guest, wait())
+    return Ticket(cast(Exchange, guest), 0.0, deadline)
+
+
+def absent(hotel: Hotel, name: str) -> Guest:
+    return Guest(hotel, name, (), brief=False, fails=False)
+
+
+def test_who_is_put_back_is_served_at_its_old_place(build: Build) -> None:
+    hotel = build()
+    host = hotel.guest("host")
+    waiting = []
+    for name in "ac":
+        waiting.append(hotel.guest(name))
+        hotel.loop.pass_time(0.2)
+    back = [absent(hotel, "b"), absent(hotel, "d")]
+    start_of = hotel.clock.now - 0.4
+    tickets = [
+        waiting_again(back[0], start_of + 60.1),
+        waiting_again(back[1], start_of + 60.3),
+    ]
+    hotel.loop.perform(lambda: hotel.slots.put_back(tickets, ()))
+    assert hotel.slots.waiting == 4
+    hotel.leave(host)
+    for guest in (waiting[0], back[0], waiting[1]):
+        hotel.leave(guest)
+    assert hotel.served == ["host", "a", "b", "c", "d"]
+
+
+def test_who_is_put_back_may_wait_anew(build: Build) -> None:
+    hotel = build(max_wait=0.5)
+    hotel.guest("host")
+    hotel.loop.pass_time(0.4)
+    back = absent(hotel, "back")
+    hotel.loop.perform(lambda: hotel.slots.put_back([waiting_again(back, hotel.clock.now + 1)], ()))
+    hotel.loop.pass_time(0.4)
+    assert back.fault is None
+    hotel.loop.pass_time(0.2)
+    assert back.fault is Fault.OVERLOADED
+
+
+def test_who_is_put_back_finds_a_free_place(build: Build) -> None:
+    hotel = build(backends=2)
+    back = absent(hotel, "back")
+    tickets = [waiting_again(back, hotel.clock.now + 1)]
+    hotel.loop.perform(lambda: hotel.slots.put_back(tickets, hotel.pools[:1]))
+    assert back.place is hotel.pools[1]
+    assert hotel.slots.waiting == 0
+
+
+def test_who_is_put_back_without_a_backend_left_is_told(
+    build: Build, caplog: pytest.LogCaptureFixture
+) -> None:
+    hotel = build(backends=2)
+    back = [absent(hotel, "a"), absent(hotel, "b")]
+    tickets = [waiting_again(guest, hotel.clock.now + 1) for guest in back]
+    failing = absent(hotel, "failing")
+
+    async def fail() -> None:
+        try:
+            await park()
+        except Refusal:
+            raise RuntimeError("unforeseen") from None
+
+    start(failing, fail())
+    tickets.insert(1, Ticket(cast(Exchange, failing), 0.0, hotel.clock.now + 1))
+    hotel.loop.perform(lambda: hotel.slots.put_back(tickets, hotel.pools))
+    assert [guest.fault for guest in back] == [Fault.NO_BACKEND] * 2
+    assert (hotel.slots.busy, hotel.slots.waiting) == (0, 0)
+    assert "request failing failed at its end" in caplog.text
 
 
 @pytest.mark.parametrize("seed", range(200))
