@@ -254,6 +254,26 @@ def test_principals_share_calls_unless_that_is_forbidden(isolate: bool) -> None:
         assert [asker.hears() for asker in askers] == ["[0]", "[1]", "[2]", "[3]"]
 
 
+def test_credentials_that_are_passed_on_keep_callers_apart() -> None:
+    """The script may look at them."""
+    setup = Setup(concurrency=1, max_wait=20, forward_credentials=True, batching=BatchRules())
+    with Story(setup, proved=False) as story:
+        story.prove()
+        story.occupy()
+        keys = [KEY, SECOND_KEY, KEY]
+        askers = [story.ask(row, key=key) for row, key in enumerate(keys)]
+        story.release()
+        call = story.call()
+        assert call.rows == [[0], [2]]
+        assert call.seen.header("authorization") == f"Bearer {KEY}"
+        call.scores()
+        call = story.call()
+        assert call.rows == [[1]]
+        assert call.seen.header("authorization") == f"Bearer {SECOND_KEY}"
+        call.scores()
+        assert [asker.hears() for asker in askers] == ["[0]", "[1]", "[2]"]
+
+
 @pytest.mark.parametrize(
     ("field", "text"),
     [

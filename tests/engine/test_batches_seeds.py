@@ -149,6 +149,7 @@ class Chance:
                 self.check(*self.waiting.pop(asker), asker)
         slots = story.deployment.slots
         assert slots.busy <= slots.room
+        assert slots.waiting == sum(map(len, slots._queues.values()))
         if not story.batcher.delay:
             for tried in slots._queues:
                 useful = [pool for pool in slots.pools if pool not in tried]

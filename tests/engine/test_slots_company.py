@@ -6,6 +6,8 @@ import pytest
 
 from gateway.engine.batching import BatchRules
 from tests.support.batches import BOTH, Story, merging
+from tests.support.gateways import KEY
+from tests.support.raw import request
 from tests.support.script import Setup
 
 DELAY = 0.1
@@ -109,6 +111,16 @@ def test_what_cannot_be_merged_is_not_held_back() -> None:
         story.wait(0.11)
         assert story.play() == [[[1]]]
         assert held.hears() == "[1]"
+
+
+def test_requests_without_rows_are_not_held_back() -> None:
+    with holding() as story:
+        client = story.client()
+        client.says(request(body=None, method="GET", key=KEY))
+        call = story.call()
+        assert call.seen.line == "GET /score HTTP/1.1"
+        call.answers("alive")
+        assert client.hears().text == '"alive"'
 
 
 def test_where_merging_is_off_nobody_is_held_back() -> None:
