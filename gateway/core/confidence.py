@@ -13,6 +13,7 @@ from enum import Enum
 NOT_PROVED = "not proved yet"
 PROVED = "merged and single answers agree"
 DEPENDENT = "answers depend on the other rows"
+FIELDS_DIFFER = "answers carry header fields that are not the same for all"
 NOT_SPLITTABLE = "answers cannot be split"
 NOBODY_GUILTY = "merged calls fail and isolation finds nobody guilty"
 EVERYBODY_GUILTY = "merged calls fail and so does every single one"
@@ -108,6 +109,10 @@ class Confidence:
         if self.state is not PROVING or self.proof_under_way:
             raise RuntimeError(f"no proof is due: {self!r}")
         self.proof_under_way = True
+
+    def postpone_proof(self) -> None:
+        """No container could be asked: that says nothing, not even of proofs."""
+        self.proof_under_way = False
 
     def abandon_proof(self, now: float) -> None:
         """It came to no conclusion: a caller left, a connection broke, a row was bad by itself."""

@@ -7,9 +7,25 @@ left, or a row was bad by itself.
 
 from __future__ import annotations
 
+import re
+
 from gateway.core.comparing import Difference, compare
-from gateway.core.confidence import DEPENDENT, NOBODY_GUILTY, NOT_SPLITTABLE
+from gateway.core.confidence import (
+    DEPENDENT,
+    FIELDS_DIFFER,
+    NOBODY_GUILTY,
+    NOT_SPLITTABLE,
+)
 from gateway.core.splitting import split_answer
+
+# Fields that say something of the call and nothing of its rows: when it was, how long it took, what
+# it is called. Whatever else differs may be about the rows of one caller.
+_OF_THE_CALL = re.compile(
+    rb"date|age|expires|last-modified|server-timing|x-ms-run-fn-exec-ms|x-runtime"
+    rb"|x-(?:process|response|execution|inference)-time|x-envoy-upstream-service-time"
+    rb"|(?:[a-z0-9-]+-)?(?:request|correlation|operation|trace|span|invocation)-?id"
+    rb"|traceparent|tracestate|x-b3-[a-z]+"
+)
 
 
 class Proof:
@@ -18,6 +34,7 @@ class Proof:
     __slots__ = (
         "_compared",
         "_failed",
+        "_fields_differ",
         "_improper",
         "_inner",
         "_proper",
@@ -39,6 +56,7 @@ class Proof:
         self._proper = 0
         self._improper = 0
         self._failed = False
+        self._fields_differ = False
         #: The first that was found.
         self.difference: Difference | None = None
 
@@ -66,11 +84,17 @@ class Proof:
         if self.difference is None:
             self.difference = compare(alone, part, self._tolerance)
 
+    def add_fields(self, alone: bytes, merged: bytes) -> None:
+        """The header lines of somebody's answer and of the merged one, each ended by CRLF."""
+        self._fields_differ |= _lasting(alone) != _lasting(merged)
+
     @property
     def objection(self) -> str | None:
         """Why such requests must not be merged; None if nothing speaks against it."""
         if self.difference is not None:
             return DEPENDENT
+        if self._was_split and self._fields_differ:
+            return FIELDS_DIFFER
         if self._was_split or self._failed:
             return None
         if self._proper > 1 and not self._improper:
@@ -87,3 +111,13 @@ class Proof:
         """The rows that all requests had in common, None if there were different ones: a model
         that looks at the other rows is not found out by rows that are all the same."""
         return next(iter(self._inner)) if len(self._inner) == 1 else None
+
+
+def _lasting(lines: bytes) -> list[bytes]:
+    """What is said of every call alike."""
+    fields = (line.partition(b":") for line in lines.split(b"\r\n") if line)
+    return sorted(
+        name.lower() + b":" + value.strip()
+        for name, _, value in fields
+        if not _OF_THE_CALL.fullmatch(name.lower())
+    )

@@ -17,7 +17,6 @@ from gateway.core.confidence import EVERYBODY_GUILTY, NOBODY_GUILTY
 from gateway.core.faults import Fault, Refusal
 from gateway.core.halving import Halving
 from gateway.core.lanes import Flush, Ticket
-from gateway.core.proofs import Proof
 from gateway.core.replies import Reply
 from gateway.core.rows import merge
 from gateway.core.splitting import split_answer
@@ -106,9 +105,7 @@ class Batch(Carrier):
         if not self._present and self.custody is not None:
             interrupt(self, Deserted())
 
-    # The two ways to go.
-
-    async def serve(self) -> None:
+    async def run(self) -> None:
         """Send the group as one call, and see to it that everybody gets an answer."""
         try:
             members = self._members
@@ -135,70 +132,12 @@ class Batch(Carrier):
         finally:
             self._release()
 
-    async def prove(self) -> None:
-        """Send the group as one call, and each of it alone. Everybody gets what it got alone; if
-        that is what it would have got from the merged call, its family is believed."""
-        self._family.confidence.begin_proof()
-        judged = False
-        try:
-            members = self._members
-            reply = await self._send_merged(members)
-            verdict = self._judge(reply)
-            pieces = self._split(verdict, reply, members)
-            proof = Proof(self._batcher.rules.tolerance, pieces is not None)
-            if verdict is SHRINK:
-                self._batcher.limit.shrink(self._rows)
-            for at, member in enumerate(members):
-                if self._waits(member):
-                    await self._compare(proof, member, None if pieces is None else pieces[at])
-            if verdict in (SHRINK, SHARE) or (pieces is None and self._deserters):
-                proof.fail()  # the guilty one may be among those who left
-            judged = self._conclude(proof)
-            self._send_back(members)
-        except Exception as error:  # noqa: BLE001  whatever it is, everybody gets an answer
-            self._fail(error)
-        finally:
-            if not judged:
-                self._batcher.give_up_proof(self._family)
-            self._release()
-
-    async def _compare(self, proof: Proof, member: Member, piece: bytes | None) -> None:
-        """Send one request alone, answer it, and note how that compares with its piece."""
-        self._batcher.tally.extra_calls += 1
-        try:
-            alone = await self._send_alone(member)
-        except Refusal as refusal:
-            if refusal.fault is Fault.NO_BACKEND:
-                raise
-            proof.fail()
-            self._tell([member], refusal)
-            return
-        if alone.status == 200 and alone.body is not None:
-            proof.add(member.freight.inner, member.rows, alone.body, piece)
-        else:
-            proof.fail()
-        if alone.body is not None:
-            self._deliver(member, alone)
-
     def _learn(self) -> None:
         """The call went well, and took so long for so many rows."""
         batcher = self._batcher
         now = self.clock()
         batcher.limit.observe(self._rows, self.upstream_seconds, self._flush is Flush.FULL, now)
         self._family.confidence.good(now)
-
-    def _conclude(self, proof: Proof) -> bool:
-        """Whether the proof has said anything."""
-        batcher, family = self._batcher, self._family
-        objection = proof.objection
-        if objection is not None:
-            batcher.tally.proofs["disproved"] += 1
-            batcher.distrust(family, objection)
-        elif proof.is_sufficient:
-            family.confidence.proved(self.clock())
-            family.only = proof.only
-            batcher.tally.proofs["proved"] += 1
-        return objection is not None or proof.is_sufficient
 
     async def _isolate(self, verdict: Verdict) -> None:
         """Find who is to blame by halving; everybody else gets its own answer on the way."""

@@ -22,6 +22,7 @@ from gateway.core.statistics import BatchTally
 from gateway.engine.batches import Batch
 from gateway.engine.exchange import Exchange
 from gateway.engine.pools import Pool
+from gateway.engine.proving import ProvingBatch
 from gateway.engine.walking import start
 
 if TYPE_CHECKING:
@@ -231,9 +232,10 @@ class Batcher:
         if size < 2:
             slots.send(group[0], pool)
             return
-        batch = Batch(self, slots, family, group, tried, pool, flush)
+        kind = ProvingBatch if proving else Batch
+        batch = kind(self, slots, family, group, tried, pool, flush)
         try:
-            start(batch, batch.prove() if proving else batch.serve())
+            start(batch, batch.run())
         except Exception:  # noqa: BLE001  whoever gave the place has nothing to do with it
             _log.exception("batch %s of %s failed at its end", batch.name, self.name)
 
