@@ -192,6 +192,15 @@ def test_proofs_that_never_come_to_one_do_not_burden_everybody() -> None:
     assert 9 * MAX_INCONCLUSIVE <= proofs <= 10 * MAX_INCONCLUSIVE
 
 
+def test_a_proof_that_found_no_container_does_not_count() -> None:
+    confidence = Confidence()
+    for _ in range(10 * MAX_INCONCLUSIVE):
+        assert confidence.admits(0.0)
+        confidence.begin_proof()
+        confidence.postpone_proof()
+    assert confidence.changes == 0
+
+
 def test_what_comes_after_the_end_of_a_proof_changes_nothing() -> None:
     confidence = Confidence()
     confidence.begin_proof()
@@ -234,7 +243,7 @@ def test_whatever_happens_the_rules_hold(seed: int) -> None:
             case 1:
                 confidence.proved(now)
             case 2:
-                confidence.abandon_proof(now)
+                draw.choice((lambda: confidence.abandon_proof(now), confidence.postpone_proof))()
             case 3 if draw.random() < 0.2:
                 confidence.disproved(now, DEPENDENT)
             case 4:
@@ -250,7 +259,7 @@ def test_whatever_happens_the_rules_hold(seed: int) -> None:
         assert confidence.changes - changes == (before is not confidence.state)
         assert not (confidence.proof_under_way and confidence.state is not State.PROVING)
         if confidence.state is State.OFF:
-            assert confidence.until - now <= 8.0
+            assert confidence.until <= now + 8.0
         elif before is State.OFF:
             assert now >= confidence.until
         assert confidence.strikes < 3
