@@ -21,7 +21,7 @@ from gateway.edge.phases import CLOSED, FLUSHING, LINGERING, READING, SKIPPING, 
 from gateway.edge.uploads import IncomingBody
 from gateway.engine.exchange import Exchange, Source
 from gateway.engine.pipeline import ClientGone
-from gateway.engine.reading import Routed
+from gateway.engine.reading import Known, Routed
 from gateway.engine.walking import interrupt, start
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class Downstream(asyncio.Protocol):
         "_eof",
         "_exchange",
         "_held",
+        "_known",
         "_linger_until",
         "_listener",
         "_outgoing",
@@ -78,6 +79,8 @@ class Downstream(asyncio.Protocol):
         #: Cutting off one of a thousand small requests would copy all the others.
         self._held = b""
         self._at = 0
+        #: The head that was read last, to recognise the next by.
+        self._known: Known | None = None
         #: The request at the front of them will be read in the next turn of the loop.
         self._pending = False
         self._exchange: Exchange | None = None
@@ -181,16 +184,22 @@ class Downstream(asyncio.Protocol):
     def _read(self, data: bytes, at: int) -> None:
         """Begin the request that starts at ``data[at]`` if its head is complete."""
         listener = self._listener
-        end = data.find(b"\r\n\r\n", at)
-        if end < 0:
-            self._await_head(data[at:])
-            return
-        end += 4
-        try:
-            routed, length = listener.plane.reader.read(data[at:end])
-        except Refusal as refusal:
-            self._reject_head(data[at:], refusal)
-            return
+        reader, known = listener.plane.reader, self._known
+        found = known.recognise(data, at) if known is not None and known.reader is reader else None
+        if found is not None:
+            routed, length, end = found
+        else:
+            end = data.find(b"\r\n\r\n", at)
+            if end < 0:
+                self._await_head(data[at:])
+                return
+            end += 4
+            try:
+                routed, length = reader.read(data[at:end])
+            except Refusal as refusal:
+                self._reject_head(data[at:], refusal)
+                return
+            self._known = reader.known
         now = listener.clock()
         size = len(data) - end
         body: bytes | None

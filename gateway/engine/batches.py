@@ -173,9 +173,10 @@ class Batch(Carrier):
         if left or self._deserters:
             return  # the guilty one may be among those who were not heard
         if not plan.guilty and innocent and verdict is not SHRINK:
-            # Perhaps there were only too many of them.
-            batcher.limit.shrink(self._rows)
             batcher.strike(self._family, NOBODY_GUILTY)
+            if self._family.confidence.strikes > 1:
+                # Not a failure of the moment. Perhaps there were only too many of them.
+                batcher.limit.shrink(self._rows)
         elif plan.guilty and not innocent:
             batcher.strike(self._family, EVERYBODY_GUILTY)
 

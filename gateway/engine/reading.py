@@ -114,10 +114,51 @@ class _Kind(NamedTuple):
     length_at: int | None
 
 
+class Known:
+    """A head that was read before, but for the digits of its body's length."""
+
+    __slots__ = ("after", "before", "reader", "routed")
+
+    def __init__(self, reader: HeadReader, before: bytes, after: bytes, routed: Routed) -> None:
+        """
+        :param before: all that stands before the digits, and ``after`` all that follows them up to
+            and including the empty line.
+        """
+        self.reader = reader
+        self.before = before
+        self.after = after
+        self.routed = routed
+
+    def __repr__(self) -> str:
+        return f"<Known {self.routed!r}>"
+
+    def recognise(self, data: bytes, at: int) -> tuple[Routed, int, int] | None:
+        """What ``HeadReader.read`` would say of the head that begins at ``data[at]``, and where
+        that ends; None if it is another head."""
+        before = self.before
+        if not data.startswith(before, at):
+            return None
+        start = at + len(before)
+        stop = data.find(b"\r\n", start)
+        digits = data[start:stop]
+        if not (data.startswith(self.after, stop) and _is_length(digits)):
+            return None
+        return self.routed, int(digits), stop + len(self.after)
+
+
 class HeadReader:
     """Reads heads under one configuration."""
 
-    __slots__ = ("_kinds", "_limits", "_memo", "_recall", "_recalled_size", "_router", "_timeout")
+    __slots__ = (
+        "_kinds",
+        "_limits",
+        "_memo",
+        "_recall",
+        "_recalled_size",
+        "_router",
+        "_timeout",
+        "known",
+    )
 
     def __init__(self, router: Router[Endpoint], limits: HeadLimits, timeout: float) -> None:
         """:param timeout: seconds for requests that belong to no endpoint."""
@@ -125,7 +166,9 @@ class HeadReader:
         self._limits = limits
         self._timeout = timeout
         self._recalled_size = min(REMEMBERED_SIZE, limits.total)
-        self._memo: Memo[bytes, Routed] = Memo(REMEMBERED)
+        #: What the head that was read last is known by. A client's next one is most often the same.
+        self.known: Known | None = None
+        self._memo: Memo[bytes, Known] = Memo(REMEMBERED)
         self._recall = self._memo.get
         self._kinds: Memo[tuple[bytes, ...], _Kind] = Memo(REMEMBERED)
 
@@ -135,23 +178,28 @@ class HeadReader:
         :param raw: everything up to and including the empty line.
         :raises Refusal: the head is not acceptable; the connection must close after the answer.
         """
+        self.known = None
         at = raw.find(_LENGTH)
         if at < 0:
             at = raw.find(_LENGTH_LOWER)
         if at < 0:
-            routed = self._recall(raw)
-            return (routed, 0) if routed is not None else self._read_anew(raw, raw)
+            known = self._recall(raw)
+            return (known.routed, 0) if known is not None else self._read_anew(raw, raw)
         at += len(_LENGTH)
         end = raw.find(b"\r\n", at)
         digits = raw[at:end]
         key = raw[:at] + raw[end:]
-        routed = self._recall(key)
-        if routed is not None and _is_length(digits):
-            return routed, int(digits)
-        return self._read_anew(raw, key)
+        known = self._recall(key)
+        if known is not None and _is_length(digits):
+            self.known = known
+            return known.routed, int(digits)
+        return self._read_anew(raw, key, at)
 
-    def _read_anew(self, raw: bytes, key: bytes) -> tuple[Routed, int]:
-        """Read a head that is not known by its bytes. Perhaps its kind is."""
+    def _read_anew(self, raw: bytes, key: bytes, at: int = 0) -> tuple[Routed, int]:
+        """Read a head that is not known by its bytes. Perhaps its kind is.
+
+        :param key: the head without the digits of the body's length, which begin at ``at``.
+        """
         parts = _CHANGING.split(raw)
         values = parts[2::3]
         del parts[2::3]
@@ -172,7 +220,7 @@ class HeadReader:
         # A length that is written in an unusual way is still part of the key: what is recalled by
         # such a key must not be taken to have no body.
         if (key is not raw or length == 0) and len(key) + _MAX_DIGITS <= self._recalled_size:
-            self._memo.put(key, kind.routed)
+            self._memo.put(key, Known(self, key[:at], key[at:], kind.routed))
         return kind.routed, length
 
     def _work_out(self, raw: bytes, skeleton: tuple[bytes, ...]) -> _Kind:

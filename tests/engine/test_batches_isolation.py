@@ -129,15 +129,17 @@ def test_all_are_guilty() -> None:
 
 
 def test_nobody_is_guilty() -> None:
-    """The merged call fails, and so does no half of it: perhaps it was too large."""
+    """The merged call fails, and so does no half of it. Once, that may be a failure of the moment;
+    if it happens again, perhaps there were too many rows."""
     with Story() as story:
         cap = story.batcher.cap
-        askers, call = story.together(1, 2, 3, 4)
-        call.fails("merged")
-        story.play()
-        assert [asker.hears() for asker in askers] == ["[1]", "[2]", "[3]", "[4]"]
-        assert story.batcher.cap == 2 < cap
-        assert story.family.confidence.strikes == 1
+        for strikes, expected in ((1, cap), (2, 2)):
+            askers, call = story.together(1, 2, 3, 4)
+            call.fails("merged")
+            story.play()
+            assert [asker.hears() for asker in askers] == ["[1]", "[2]", "[3]", "[4]"]
+            assert story.family.confidence.strikes == strikes
+            assert story.batcher.cap == expected
 
 
 def test_three_unexplained_failures_end_the_permission(caplog: pytest.LogCaptureFixture) -> None:

@@ -20,7 +20,7 @@ from gateway.core.heads import CHUNKED, HeadLimits
 from gateway.core.routing import Router
 from gateway.core.traffic import Traffic
 from gateway.engine.endpoints import Deployment, Endpoint
-from gateway.engine.reading import HeadReader, Routed
+from gateway.engine.reading import HeadReader, Known, Routed
 from gateway.engine.slots import Slots
 from tests.support.raw import request
 
@@ -291,3 +291,72 @@ def test_a_request_of_the_usual_form_is_read_as_it_was_meant() -> None:
     raw = request(PATH, b"[1]", key="k").removesuffix(b"[1]")
     found = meaning(*reader().read(raw))
     assert (found["length"], found["json"]) == (3, True)
+
+
+def known_from(raw: bytes) -> tuple[HeadReader, Known]:
+    """What a reader knows a head by once it has read it often enough to remember it."""
+    served = reader()
+    for _ in range(2):
+        served.read(raw)
+    assert served.known is not None
+    return served, served.known
+
+
+@pytest.mark.parametrize("digits", ["0", "7", "123456789012345"])
+def test_the_next_head_of_a_connection_is_recognised_in_place(digits: str) -> None:
+    _, known = known_from(head("Content-Length: 5", "Accept: */*"))
+    following = head(f"Content-Length: {digits}", "Accept: */*")
+    assert known.recognise(b"before" + following + b"after", 6) == (
+        known.routed,
+        int(digits),
+        6 + len(following),
+    )
+
+
+@pytest.mark.parametrize(
+    "following",
+    {
+        "another": head("Content-Length: 5", "Accept: text/*"),
+        "another-line": head("Content-Length: 5", "Accept: */*", line="POST / HTTP/1.1"),
+        "one-more": head("Content-Length: 5", "Accept: */*", "X: y"),
+        "one-less": head("Content-Length: 5"),
+        "no-length": head("Accept: */*"),
+        "empty": head("Content-Length: ", "Accept: */*"),
+        "no-digits": head("Content-Length: +5", "Accept: */*"),
+        "list": head("Content-Length: 5, 5", "Accept: */*"),
+        "blank": head("Content-Length: 5 ", "Accept: */*"),
+        "too-many-digits": head("Content-Length: 1234567890123456", "Accept: */*"),
+        "bare-line-feed": head("Content-Length: 5\nX: y", "Accept: */*"),
+        "twice": head("Content-Length: 5", "Content-Length: 5", "Accept: */*"),
+        "cut-short": head("Content-Length: 5", "Accept: */*")[:-1],
+        "cut-in-the-length": head("Content-Length: 5")[:-5],
+        "nothing": b"",
+    }.values(),
+)
+def test_what_is_not_the_same_is_read(following: bytes) -> None:
+    _, known = known_from(head("Content-Length: 5", "Accept: */*"))
+    assert known.recognise(following, 0) is None
+
+
+def test_only_heads_with_a_plain_length_are_known() -> None:
+    served = reader()
+    for raw in (head(), head("Transfer-Encoding: chunked"), head("content-length:5")):
+        for _ in range(2):
+            served.read(raw)
+            assert served.known is None
+
+
+@given(heads(framings=FRAMINGS), heads(framings=FRAMINGS), st.binary(max_size=9))
+@settings(deadline=None, max_examples=300)
+def test_what_is_recognised_is_what_would_be_read(first: bytes, second: bytes, rest: bytes) -> None:
+    served = reader()
+    for _ in range(2):
+        read(served, first)
+    if (known := served.known) is None:
+        return
+    for raw in (first, second):
+        found = known.recognise(raw + rest, 0)
+        if found is not None:
+            routed, length, end = found
+            assert end == len(raw)
+            assert meaning(routed, length) == read(reader(), raw)
