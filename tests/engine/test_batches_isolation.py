@@ -520,6 +520,15 @@ def test_a_scoring_timeout_is_blamed_on_the_number_of_rows(body: bytes) -> None:
         assert story.state is State.ON, "that merging is sound is as true as before"
 
 
+@pytest.mark.parametrize(("status", "cap"), [(503, 32), (504, 2)])
+def test_a_timeout_in_front_of_the_container_means_fewer_rows(status: int, cap: int) -> None:
+    with Story() as story:
+        askers, call = story.together(1, 2, 3, 4)
+        call.answers(b"", f"HTTP/1.1 {status} Whatever\r\n")
+        assert [told(asker) for asker in askers] == [(status, "")] * 4
+        assert story.batcher.cap == cap
+
+
 def test_a_body_too_large_for_the_container_is_sent_by_halves() -> None:
     with Story() as story:
         askers, call = story.together(1, 2, 3, 4)

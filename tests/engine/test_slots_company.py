@@ -193,19 +193,33 @@ def test_whoever_leaves_while_held_back_is_not_sent() -> None:
 
 
 def test_nobody_is_forgotten_when_the_alarm_was_cancelled() -> None:
-    """The first lane gets full while no place is free, and goes; the next one has its own time."""
+    """Two lanes get full while no place is free, and go; the third one has its own time."""
     with holding(max_rows=2) as story:
         story.ask(1)
         story.occupy()
         story.wait(0.05)
-        story.ask(2)
-        story.ask("x")
+        for row in ((2,), ("a",), ("b",), (7, 8)):
+            story.ask(*row)
         story.release()
-        assert story.play(score=lambda row: row[0]) == [[[1], [2]]]
-        story.wait(0.06)
+        calls = story.play(score=lambda row: row[0])
+        assert calls == [[[1], [2]], [["a"], ["b"]]]
+        story.wait(0.09)
         assert story.next_call() is None
-        story.wait(0.05)
-        assert story.play(score=lambda row: row[0]) == [[["x"]]]
+        story.wait(0.02)
+        assert story.play() == [[[7, 8]]]
+
+
+def test_of_those_whose_time_is_up_the_earliest_goes_first() -> None:
+    with holding() as story:
+        story.occupy()
+        story.ask(1)
+        story.wait(0.01)
+        story.ask("a")
+        story.wait(0.01)
+        story.ask(7, 8)
+        story.wait(1)
+        story.release()
+        assert story.play(score=lambda row: row[0]) == [[[1]], [["a"]], [[7, 8]]]
 
 
 @pytest.mark.parametrize("backends", [1, 2])
