@@ -1,7 +1,8 @@
 """CPU time of a batched request beside that of a request which nginx merely passes on.
 
 As in ``proxying``, the proxy has one core, the load and what is behind the proxy share the other.
-nginx proxies to a backend that costs next to nothing; the gateway batches for the real container.
+nginx proxies to a backend that costs next to nothing, and keeps no log; the gateway batches for the
+real container, with its access log and without.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.batching.load import Sample, cell, measure, show, warn
 from benchmarks.batching.results import Cell
-from benchmarks.batching.world import ON, Target, container, in_front, trivial
+from benchmarks.batching.world import LOGLESS, ON, Target, container, in_front, trivial
 from benchmarks.machine import OTHER_CORE, PROXY_CORE
 
 CONNECTIONS = 256
@@ -28,6 +29,7 @@ def compare(folder: Path, count: int, seconds: float) -> list[Cell]:
         targets: list[Target] = [
             stack.enter_context(trivial(folder)),
             stack.enter_context(in_front(ON, folder, behind, PROXY_CORE)),
+            stack.enter_context(in_front(LOGLESS, folder, behind, PROXY_CORE)),
         ]
         for target in targets:
             measure(target, CONNECTIONS, 1.0, pinned=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import product
 from pathlib import Path
 
 from benchmarks.batching.cost import DISTINCT, SAME
 from benchmarks.batching.results import Results, Section, Spread
-from benchmarks.batching.world import ALONE, NGINX, OFF, ON, TRIVIAL
+from benchmarks.batching.world import ALONE, LOGLESS, NGINX, OFF, ON, TRIVIAL
 
 CONNECTIONS = (1, 8, 64, 256, 1024)
 #: How many times nginx's throughput, by connections (the issue's bounds).
@@ -200,13 +201,15 @@ def _promises(results: Results) -> Iterator[tuple[str, str, str, bool]]:
 
 
 def _cost_promises(section: Section | None) -> Iterator[tuple[str, str, str, bool]]:
-    for kind in (SAME, DISTINCT) if section else ():
-        assert section is not None
-        own = section.cell(f"{ON}, {kind}", 256)
+    if section is None:
+        return
+    for name, kind in product((LOGLESS, ON), (SAME, DISTINCT)):
+        own = section.cell(f"{name}, {kind}", 256)
         base = section.cell(f"{TRIVIAL}, {kind}", 256)
         if own and base and own.cpu and base.cpu:
             mine = own.cpu.median / base.cpu.median
-            what = f"CPU per batched request relative to nginx, {kind}"
+            log = "no access log" if name == LOGLESS else "with its access log"
+            what = f"CPU per batched request relative to nginx (no log): {log}, {kind}"
             yield what, f"≤ {CPU_RATIO} x", f"{mine:.2f} x", mine <= CPU_RATIO
 
 

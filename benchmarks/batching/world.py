@@ -34,6 +34,8 @@ ALONE = "container alone"
 NGINX = "nginx, same features"
 OFF = "gateway, batching off"
 ON = "gateway, batching on"
+# As nginx, plain, has none.
+LOGLESS = "gateway, batching on, no access log"
 TRIVIAL = "nginx, plain, trivial backend"
 
 _SCORE = Path(__file__).resolve().parents[2] / "config" / "demo" / "score.py"
@@ -161,7 +163,7 @@ def container(folder: Path, core: int | None = None) -> Iterator[Target]:
 
 @contextmanager
 def in_front(name: str, folder: Path, behind: Target, core: int | None = None) -> Iterator[Target]:
-    """``NGINX``, ``OFF`` or ``ON`` in front of the container.
+    """``NGINX``, ``OFF``, ``ON`` or ``LOGLESS`` in front of the container.
 
     :raises Unknown: the gateway refuses the configuration.
     """
@@ -170,9 +172,14 @@ def in_front(name: str, folder: Path, behind: Target, core: int | None = None) -
         command = COMMANDS[name](folder, port, behind.port)
     else:
         admin = free_port()
-        batching = _ON if name == ON else "off"
         path = configuration(
-            "batching.yaml", folder, port, behind.port, admin=admin, batching=batching
+            "batching.yaml",
+            folder,
+            port,
+            behind.port,
+            admin=admin,
+            batching="off" if name == OFF else _ON,
+            log="off" if name == LOGLESS else folder / f"{port}.access.log",
         )
         command = [sys.executable, "-m", "gateway", "serve", "--config", str(path)]
         _check(path)
