@@ -7,7 +7,7 @@ import pytest
 from gateway.core.confidence import State
 from gateway.core.faults import Fault
 from gateway.engine.batching import BatchRules
-from tests.support.batches import Asker, Story, merging
+from tests.support.batches import FAILED, Asker, Story, merging
 from tests.support.script import Setup
 
 
@@ -26,11 +26,11 @@ def one_by_one(story: Story, *rows: int, seconds: float = 0.01) -> list[list[int
 
 
 def test_a_limit_of_one_row_is_not_for_ever() -> None:
-    """One unexplained failure of two rows, and no call has two rows any more. Those who go alone
-    for that show that the container is well."""
+    """One timeout of two rows, and no call has two rows any more. Those who go alone for that show
+    that the container is well."""
     with Story() as story:
         _, call = story.together(1, 2)
-        call.fails("of the moment")
+        call.answers(b"Scoring timeout after 60000 ms", FAILED)
         assert len(story.play()) == 2
         assert story.batcher.cap == 1
         assert one_by_one(story, 1, 2, 3, 4) == [[1], [2], [3], [4]]
