@@ -36,9 +36,11 @@ from gateway.core.memo import Memo
 
 # Bytes. What stands around the rows is small: names and a few parameters.
 MAX_FRAME = 4096
-# What is remembered is bounded, whatever clients send: frames to 4 MiB, outlines to 1 MiB.
+# What is remembered is bounded, whatever clients send: frames and suffixes to 6 MiB, outlines to
+# 1 MiB. Forgetting a suffix costs time; forgetting a frame costs all that is known of merging it.
 _PREFIXES = 64
 _SUFFIXES = 8
+_FRAMES = 256
 _OUTLINES = 64
 _MAX_COLUMNS = 1024
 # A body may contain the member's name in other places before the right one, but not often.
@@ -145,6 +147,7 @@ class RowReader:
         "_canonical",
         "_field",
         "_frame",
+        "_frames",
         "_kind",
         "_kinds",
         "_max_bytes",
@@ -172,7 +175,8 @@ class RowReader:
         self._opening = re.compile(name + _SPACE + b":" + _SPACE + rb"\[")
         names = [json.dumps(name, ensure_ascii=False).encode() for name in field]
         self._canonical = Frame(b"{" + b": {".join(names) + b": [", b"]" + b"}" * len(names))
-        self._prefixes: Memo[bytes, list[tuple[bytes, Frame]]] = Memo(_PREFIXES)
+        self._prefixes: Memo[bytes, list[bytes]] = Memo(_PREFIXES)
+        self._frames: Memo[tuple[bytes, bytes], Frame] = Memo(_FRAMES)
         self._kinds = Kinds()
         # What single rows look like at first sight: names and types.
         self._outlines: Memo[tuple[Any, ...], Kind] = Memo(_OUTLINES)
@@ -228,9 +232,11 @@ class RowReader:
                 continue
             text, rows, exact = array
             suffix = body[len(prefix) + len(text) - 2 :]
-            found = next((each for end, each in known if end == suffix), None)
+            found = self._frames.get((prefix, suffix))
             if found is None:
                 found = self._learn(prefix, suffix)
+            elif suffix not in known:
+                self._expect(prefix, suffix)
             if found is not None:
                 self._keep(prefix, suffix, found)
                 return self._rows(found, text, rows, exact=exact)
@@ -241,11 +247,15 @@ class RowReader:
             return None
         frame = _judge(prefix, suffix, self._field, self._canonical)
         if frame is not None:
-            known = [(suffix, frame), *(self._prefixes.get(prefix) or ())][:_SUFFIXES]
-            # The longest first: a short one is the end of many a body.
-            known.sort(key=lambda pair: len(pair[0]), reverse=True)
-            self._prefixes.put(prefix, known)
+            self._frames.put((prefix, suffix), frame)
+            self._expect(prefix, suffix)
         return frame
+
+    def _expect(self, prefix: bytes, suffix: bytes) -> None:
+        """After this prefix, look for this suffix and the others that came last."""
+        known = [suffix, *(self._prefixes.get(prefix) or ())][:_SUFFIXES]
+        # The longest first: a short one is the end of many a body.
+        self._prefixes.put(prefix, sorted(dict.fromkeys(known), key=len, reverse=True))
 
     def _rows(self, frame: Frame, text: bytes, rows: list[Any], *, exact: bool) -> Rows | None:
         count = len(rows)
@@ -277,11 +287,9 @@ class RowReader:
         return Rows(frame, text[1:-1], count, kind)
 
 
-def _array(
-    body: bytes, start: int, known: Iterable[tuple[bytes, Frame]]
-) -> tuple[bytes, list[Any], bool] | None:
+def _array(body: bytes, start: int, known: Iterable[bytes]) -> tuple[bytes, list[Any], bool] | None:
     """The array at an offset: its text, its values, and whether those are free of rounding."""
-    suffix = next((suffix for suffix, _ in known if body.endswith(suffix)), None)
+    suffix = next((suffix for suffix in known if body.endswith(suffix)), None)
     text = body[start : body.rfind(b"]") + 1 if suffix is None else len(body) - len(suffix) + 1]
     try:
         return text, _loads(text), False

@@ -222,6 +222,18 @@ def test_ends_that_overlap_enclose_no_rows() -> None:
     assert each.read(b'{"a": [1, 2], "data": [], "data2": [1, 2]}') is None
 
 
+def test_more_suffixes_than_are_expected_have_a_frame_each() -> None:
+    """Or nothing could be merged: what a frame allows is known of the object."""
+    each = reader()
+    frames: list[object] = []
+    for number in [*range(40)] * 3:
+        rows = each.read(b'{"data": [[1.5]], "x": [%d]}' % number)
+        assert rows is not None
+        frames.append(rows.frame)
+    assert frames[:40] == frames[40:80] == frames[80:]
+    assert len(set(frames)) == 40
+
+
 def test_what_is_remembered_is_bounded() -> None:
     each = reader()
     for number in range(1000):
@@ -231,6 +243,7 @@ def test_what_is_remembered_is_bounded() -> None:
         assert rows is not None
     assert len(each._prefixes) <= 128
     assert max(len(known) for known in each._prefixes._young.values()) <= 8
+    assert len(each._frames) <= 512
     assert len(each._outlines) <= 128
 
 
