@@ -227,7 +227,7 @@ def test_more_suffixes_than_are_expected_have_a_frame_each() -> None:
     each = reader()
     frames: list[object] = []
     for number in [*range(40)] * 3:
-        rows = each.read(b'{"data": [[1.5]], "x": [%d]}' % number)
+        rows = each.read(b'{"data": [[1.5]], "x": {"y": %d}}' % number)
         assert rows is not None
         frames.append(rows.frame)
     assert frames[:40] == frames[40:80] == frames[80:]
