@@ -51,6 +51,49 @@ def test_one_that_waits_alone_goes_by_its_original_bytes() -> None:
         assert asker.hears() == "[3.5]"
 
 
+def at_once(story: Story, *sent: bytes) -> list[Asker]:
+    """Clients whose requests can all be read in one turn of the loop."""
+    askers = [Asker(story.client()) for _ in sent]
+
+    def deliver() -> None:
+        for asker, data in zip(askers, sent, strict=True):
+            asker.side.transport.deliver(data)
+
+    story.loop.perform(deliver)
+    return askers
+
+
+def asking(row: int) -> bytes:
+    return request(PATH, b'{"data": [[%d]]}' % row, key=KEY)
+
+
+def test_those_who_come_in_one_turn_of_the_loop_go_together() -> None:
+    with Story() as story:
+        askers = at_once(story, *map(asking, (1, 2, 3)))
+        assert story.play() == [[[1], [2], [3]]]
+        assert [asker.hears() for asker in askers] == ["[1]", "[2]", "[3]"]
+
+
+def test_nobody_overtakes_in_the_turn_of_the_loop() -> None:
+    other = request(PATH, b"x", key=KEY, headers={"Content-Type": "text/plain"})
+    with Story() as story:
+        one, two = at_once(story, asking(1), other)
+        call = story.call()
+        assert call.body == b'{"data": [[1]]}'
+        call.scores()
+        story.call().answers("x")
+        assert (one.hears(), two.hears()) == ("[1]", '"x"')
+
+
+def test_a_short_queue_is_emptied_within_the_turn_of_the_loop() -> None:
+    setup = Setup(concurrency=1, max_wait=20, max_length=2, batching=BatchRules())
+    with Story(setup) as story:
+        askers = at_once(story, *map(asking, range(5)))
+        assert story.play() == [[[0], [1]], [[2], [3]]]
+        assert [asker.hears() for asker in askers[:4]] == ["[0]", "[1]", "[2]", "[3]"]
+        assert askers[4].answer().status == 503
+
+
 def test_those_who_wait_go_together() -> None:
     with Story() as story:
         askers, call = story.together(1, 2, 3)

@@ -14,6 +14,7 @@ import pytest
 
 from gateway.core import confidence
 from gateway.core.confidence import DEPENDENT, INCONCLUSIVE, NOBODY_GUILTY, NOT_SPLITTABLE, State
+from gateway.engine import basins
 from gateway.engine.batching import FAMILIES, PROOF, BatchRules, Family
 from tests.support.batches import BOTH, BUSY, FAILED, GOOD, Asker, Call, Story, merging
 from tests.support.script import Setup
@@ -300,6 +301,35 @@ def test_a_backend_that_goes_away_during_a_proof_is_left_for_the_other(step: int
         story.release()
         run(story, each)
         assert [asker.hears() for asker in askers] == ["[1]", "[2]", "[3]"]
+
+
+def test_a_proof_that_finds_no_container_is_only_put_off() -> None:
+    with Story(proved=False) as story:
+        for _ in range(confidence.MAX_INCONCLUSIVE + 2):
+            story.occupy()
+            askers = [story.ask(row) for row in (1, 2)]
+            story.down.add(5001)
+            story.release(GOOD + "Connection: close\r\n")
+            assert [asker.answer().status for asker in askers] == [503, 503]
+            story.down.clear()
+        assert (story.state, proofs(story)) == (State.PROVING, {})
+        waiting(story, 1, 2)
+        assert run(story, each) == [2, 1, 1]
+        assert story.state is State.ON
+
+
+def test_answers_too_large_to_hold_reach_everybody_from_a_proof_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(basins, "LARGEST", 1000)
+    with Story(proved=False) as story:
+        askers = waiting(story, 1, 2, 3)
+        while (call := story.next_call()) is not None:
+            body = json.dumps(["x" * 2000 if row == [2] else "y" for row in call.rows]).encode()
+            call.container.says((GOOD + "Transfer-Encoding: chunked\r\n\r\n").encode())
+            call.container.says(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+        assert [asker.hears() for asker in askers] == ['["y"]', json.dumps(["x" * 2000]), '["y"]']
+        assert (story.state, proofs(story)) == (State.PROVING, {"inconclusive": 1})
 
 
 def test_when_proofs_come_to_nothing_again_and_again_they_pause(
