@@ -227,7 +227,8 @@ def test_who_can_be_told_apart_never_shares_a_call(one: Any, other: Any) -> None
         ({"x-request-id": "one"}, {"x-request-id": "two"}),
         ({"x-ms-client-request-id": "one"}, {"x-ms-request-id": "two"}),
         ({"x-correlation-id": "one"}, {"Referer": "https://app.test/"}),
-        ({"Sec-Fetch-Mode": "cors"}, {"Origin": "https://app.test"}),
+        ({"Sec-Fetch-Mode": "cors"}, {"Sec-Fetch-Site": "cross-site"}),
+        ({"Origin": "https://app.test"}, {"Origin": "https://app.test", "DNT": "1"}),
         ({"Connection": "close"}, {"Connection": "keep-alive"}),
         ({"ACCEPT": "a", "x-b": "c"}, {"X-B": "c", "accept": " a "}),
         ({"Authorization": f"Bearer {KEY}"}, {"Authorization": f"Bearer {SECOND_KEY}"}),
@@ -244,6 +245,23 @@ def test_who_asks_and_by_what_name_makes_no_difference(one: Any, other: Any) -> 
             asked = bodies(story)
             assert (len(asked), asked[0]) == (expected, b'{"data": [[1],[1]]}')
             assert [asker.hears() for asker in askers] == ["[1]", "[1]"]
+
+
+def test_pages_are_kept_apart_where_the_container_tells_them_apart() -> None:
+    """Without rules of the gateway's own, the container says which page may read its answer."""
+    origins = ["https://one.test", "https://one.test", "https://two.test"]
+    with Story(proved=False) as story:
+        for _ in "12":  # at the proof, and after it
+            story.occupy()
+            askers = [story.ask(n, headers={"Origin": page}) for n, page in enumerate(origins)]
+            story.release()
+            while (call := story.next_call()) is not None:
+                page = call.seen.header("origin")
+                allowed = f"Access-Control-Allow-Origin: {page}\r\n"
+                call.answers([sum(row) for row in call.rows], GOOD + allowed)
+            heard = [asker.answer().header("access-control-allow-origin") for asker in askers]
+            assert heard == origins
+        assert story.batcher.tally.requests.total == 4
 
 
 def test_named_headers_are_the_only_ones_that_count() -> None:
