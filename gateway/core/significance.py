@@ -53,16 +53,18 @@ class Significance:
         else:
             self._names = _ALWAYS | {name.lower().encode() for name in names}
 
-    def fields(self, lines: bytes) -> bytes:
+    def fields(self, lines: bytes, *, origin: bool = False) -> bytes:
         """The lines that count, in an order and a spelling that do not.
 
         :param lines: header lines for the container, each ended by CRLF.
+        :param origin: the container itself tells browsers which pages may read its answers, so that
+            these depend on ``Origin``.
         """
         kept: list[tuple[bytes, bytes]] = []
         for line in lines.split(b"\r\n"):
             name, colon, value = line.partition(b":")
             name = name.lower()
-            if colon and self._counts(name):
+            if colon and (self._counts(name) or (origin and name == b"origin")):
                 kept.append((name, value.strip(OWS)))
         # Stable: several lines of one name stay in their order, which has a meaning.
         kept.sort(key=lambda field: field[0])

@@ -191,7 +191,10 @@ class Batcher:
         head = self._heads.get(common)
         if head is None:
             line, _, lines = common.partition(b"\r\n")
-            head = line + b"\r\n", self._significance.fields(lines)
+            endpoint = exchange.routed.endpoint
+            # Without rules of ours the container's own fields go on (pipeline, step 10).
+            origin = endpoint is not None and endpoint.cors is None
+            head = line + b"\r\n", self._significance.fields(lines, origin=origin)
             self._heads.put(common, head)
         key = (*head, frame)
         family = self._families.get(key)

@@ -44,3 +44,10 @@ def test_an_operator_may_name_those_that_count() -> None:
 def test_some_count_whatever_is_named(name: str) -> None:
     line = f"{name}: x\r\n".encode()
     assert Significance([]).fields(line) == line
+
+
+def test_origins_count_where_the_container_answers_pages_itself() -> None:
+    line = b"origin: https://app.test\r\n"
+    assert ALL.fields(line) == b""
+    assert ALL.fields(line, origin=True) == line
+    assert Significance([]).fields(line, origin=True) == line

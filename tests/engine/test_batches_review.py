@@ -1,0 +1,52 @@
+"""What was found by looking for a way to break batching from outside."""
+
+from __future__ import annotations
+
+from gateway.core.cors import Cors, CorsRules
+from gateway.engine.batching import BatchRules
+from tests.support.batches import GOOD, Story
+from tests.support.script import Setup
+
+PAGE = "https://app.test"
+OTHER = "https://other.test"
+
+
+def _asked(story: Story, *origins: str | None) -> list[tuple[list[list[int]], str | None]]:
+    """Rows and origin of the calls made for requests from pages of these origins."""
+    story.occupy()
+    askers = [
+        story.ask(row, headers={"Origin": origin} if origin else {})
+        for row, origin in enumerate(origins)
+    ]
+    story.release()
+    calls = []
+    while (call := story.next_call()) is not None:
+        origin = call.seen.header("origin")
+        calls.append((call.rows, origin))
+        allowed = f"Access-Control-Allow-Origin: {origin}\r\n" if origin else ""
+        call.answers([0] * len(call.rows), GOOD + allowed)
+    for asker, origin in zip(askers, origins, strict=True):
+        allowed_by_us = story.endpoint.cors is not None
+        expected = origin if not allowed_by_us or origin == PAGE else None
+        assert asker.answer().header("access-control-allow-origin") == expected
+    return calls
+
+
+def test_a_container_that_answers_pages_itself_sees_their_origin() -> None:
+    """Or a browser would keep a merged answer from the page that asked."""
+    with Story(proved=False) as story:
+        for _ in "12":
+            _asked(story, PAGE, PAGE)  # the proof, and after it
+        assert _asked(story, PAGE, OTHER, PAGE, None, None) == [
+            ([[0], [2]], PAGE),
+            ([[1]], OTHER),
+            ([[3], [4]], None),
+            ([[3]], None),
+            ([[4]], None),
+        ]
+
+
+def test_where_the_gateway_answers_pages_the_container_need_not() -> None:
+    setup = Setup(concurrency=1, max_wait=20, cors=Cors(CorsRules([PAGE])), batching=BatchRules())
+    with Story(setup) as story:
+        assert _asked(story, PAGE, OTHER, None) == [([[0], [1], [2]], None)]
