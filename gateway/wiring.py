@@ -18,6 +18,7 @@ from gateway.core.forwarding import Forwarding
 from gateway.core.grammar import TOKEN
 from gateway.core.heads import HeadLimits
 from gateway.core.routing import Router
+from gateway.core.significance import is_individual
 from gateway.core.statistics import Tally
 from gateway.core.traffic import Traffic
 from gateway.edge.listener import Plane
@@ -231,6 +232,10 @@ def _deployment(
         why = f"must be at least concurrency, which is {entry.concurrency}"
         notes.note((*at, "connections", "max"), why)
     batcher = _batcher(notes, tools, (*at, "batching"), entry.batching)
+    if entry.batching.max_queue_delay and entry.batching.max_queue_delay >= entry.queue.max_wait:
+        path = (*at, "batching", "max_queue_delay")
+        why = "or requests are refused while they are held back"
+        notes.note(path, f"must be below queue.max_wait, {why}")
     shadowing = entry.batching.mode == "shadow"
     slots = Slots(
         pools,
@@ -246,12 +251,13 @@ def _deployment(
 
 def _batcher(notes: Notes, tools: Tools, at: Keys, entry: Batching) -> Batcher | None:
     names = entry.significant_headers
-    if names != "all":
-        for number, name in enumerate(names):
-            if not TOKEN.fullmatch(name.encode()):
-                notes.note(
-                    (*at, "significant_headers", number), f"{show(name)} is not a header name"
-                )
+    for number, name in enumerate(names if names != "all" else ()):
+        path = (*at, "significant_headers", number)
+        if not TOKEN.fullmatch(name.encode()):
+            notes.note(path, f"{show(name)} is not a header name")
+        elif is_individual(name):
+            why = "every request has another, and a merged call has none of them"
+            notes.note(path, f"{show(name)} cannot count: {why}")
     if entry.mode == "off":
         return None
     rules = BatchRules(

@@ -37,6 +37,8 @@ RULES = BatchRules(
     debug_header=True,
 )
 
+INDIVIDUAL = "every request has another, and a merged call has none of them"
+
 
 class Nobody:
     def record(self, exchange: Exchange) -> None:
@@ -123,6 +125,7 @@ def test_chance_decides_what_is_compared(drawn: float, seen: int) -> None:
         ("[X-Model, '']", "[1]: '' is not a header name"),
         ("['X-Model:']", "[0]: 'X-Model:' is not a header name"),
         ("['clé']", "[0]: 'clé' is not a header name"),
+        ("[Traceparent]", f"[0]: 'Traceparent' cannot count: {INDIVIDUAL}"),
     ],
 )
 @pytest.mark.parametrize("mode", ["on", "shadow", "off"])
@@ -138,3 +141,16 @@ def test_all_of_several_wrong_names_are_reported(tmp_path: Path) -> None:
         f"{AT}.significant_headers[0]: 'a b' is not a header name",
         f"{AT}.significant_headers[2]: 'c d' is not a header name",
     )
+
+
+@pytest.mark.parametrize(
+    ("delay", "wait", "good_enough"),
+    [("10ms", "20ms", True), ("20ms", "20ms", False), ("1s", "20ms", False), ("0ms", "0ms", True)],
+)
+def test_holding_back_ends_before_waiting_does(
+    tmp_path: Path, delay: str, wait: str, good_enough: bool
+) -> None:
+    batching = f"{{max_queue_delay: {delay}}}, queue: {{max_wait: {wait}}}"
+    found = check(tmp_path, text(batching))
+    why = "must be below queue.max_wait, or requests are refused while they are held back"
+    assert found == (good() if good_enough else refused(f"{AT}.max_queue_delay: {why}"))

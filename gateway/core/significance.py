@@ -35,6 +35,18 @@ _INCIDENTAL = frozenset(
         b"x-correlation-id",
     )
 )
+# What a merged call cannot carry, whoever asks for it.
+_INDIVIDUAL = frozenset(
+    (
+        "x-request-id",
+        "x-ms-request-id",
+        "x-ms-client-request-id",
+        "traceparent",
+        "tracestate",
+        "forwarded",
+        "content-length",
+    )
+)
 _INCIDENTAL_FAMILY = b"sec-"
 # These count even where an operator names others: what the body is, how the answer is coded, and
 # credentials, which are here only where they are passed on.
@@ -74,3 +86,10 @@ class Significance:
         if self._names is not None:
             return name in self._names
         return name not in _INCIDENTAL and not name.startswith(_INCIDENTAL_FAMILY)
+
+
+def is_individual(name: str) -> bool:
+    """Whether a header names or traces the single request, or says who sent it. A merged call,
+    which stands for many, cannot have it."""
+    lower = name.lower()
+    return lower in _INDIVIDUAL or lower.startswith("x-forwarded-")

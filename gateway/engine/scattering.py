@@ -228,8 +228,9 @@ async def _proving(
         return whole
     finally:
         if result == "inconclusive":
-            confidence.abandon_proof(batcher.clock())
-        tally.proofs[result] += 1
+            batcher.give_up_proof(family)
+        else:
+            tally.proofs[result] += 1
 
 
 def _join(replies: Sequence[Reply], parts: Sequence[Rows]) -> Reply | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.core.significance import Significance
+from gateway.core.significance import Significance, is_individual
 
 ALL = Significance(None)
 
@@ -51,3 +51,18 @@ def test_origins_count_where_the_container_answers_pages_itself() -> None:
     assert ALL.fields(line) == b""
     assert ALL.fields(line, origin=True) == line
     assert Significance([]).fields(line, origin=True) == line
+
+
+@pytest.mark.parametrize(
+    ("name", "individual"),
+    [
+        ("traceparent", True),
+        ("X-Request-ID", True),
+        ("x-forwarded-for", True),
+        ("Forwarded", True),
+        ("x-tenant", False),
+        ("user-agent", False),
+    ],
+)
+def test_what_a_merged_call_cannot_carry(name: str, individual: bool) -> None:
+    assert is_individual(name) is individual
