@@ -94,8 +94,8 @@ class Slots:
         #: At the end of this turn of the loop, who waits will be looked at.
         self._turning = False
         self._timer: asyncio.TimerHandle | None = None
-        #: Set while requests are held back for company.
-        self._ripening: asyncio.TimerHandle | None = None
+        #: Set while requests are held back for company, and when it is due: uvloop may not say.
+        self._ripening: tuple[float, asyncio.Handle] | None = None
 
     def __repr__(self) -> str:
         return f"<Slots, {self.busy} of {self.room} taken, {self.waiting} waiting>"
@@ -347,14 +347,14 @@ class Slots:
             for ticket in lanes.fronts()
         )
         if self._ripening is not None:
-            if self._ripening.when() <= due:
+            if self._ripening[0] <= due:
                 return
-            self._ripening.cancel()
+            self._ripening[1].cancel()
             self._ripening = None
         # While no place is free, giving one back will look.
         if self._taken < self.room:
             loop = asyncio.get_running_loop()
-            self._ripening = loop.call_later(max(due - now, 0.0), self._ripe)
+            self._ripening = due, loop.call_later(max(due - now, 0.0), self._ripe)
 
     def _ripe(self) -> None:
         self._ripening = None

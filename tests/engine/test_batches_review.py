@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
+import pytest
+
 from gateway.core.cors import Cors, CorsRules
 from gateway.engine.batching import BatchRules
-from tests.support.batches import GOOD, Story
+from tests.support.batches import GOOD, PATH, Story, merging
+from tests.support.gateways import KEY
+from tests.support.raw import request
 from tests.support.script import Setup
 
 PAGE = "https://app.test"
@@ -50,3 +57,27 @@ def test_where_the_gateway_answers_pages_the_container_need_not() -> None:
     setup = Setup(concurrency=1, max_wait=20, cors=Cors(CorsRules([PAGE])), batching=BatchRules())
     with Story(setup) as story:
         assert _asked(story, PAGE, OTHER, None) == [([[0], [1], [2]], None)]
+
+
+def test_a_timer_that_is_due_at_once_need_not_know_when(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What uvloop returns for less than half a millisecond is no ``TimerHandle``."""
+    with Story(merging(max_queue_delay=0.02, max_rows=2)) as story:
+        call_later = story.loop.call_later
+
+        def plain(delay: float, callback: Any, *args: Any) -> asyncio.Handle:
+            if delay >= 0.0005:
+                return call_later(delay, callback, *args)
+            return story.loop.call_soon(callback, *args)
+
+        monkeypatch.setattr(story.loop, "call_later", plain)
+        clients = [story.client() for _ in range(3)]
+
+        def come() -> None:
+            for number, client in enumerate(clients):
+                body = b'{"data": [[%d], [1]]}' % number
+                client.transport.deliver(request(PATH, body, key=KEY))
+
+        story.loop.perform(come)
+        story.wait(0.02)
+        assert story.play() == [[[0], [1]], [[1], [1]], [[2], [1]]]
+        assert [client.hears().text for client in clients] == ["[0, 1]", "[1, 1]", "[2, 1]"]
