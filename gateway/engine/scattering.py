@@ -21,7 +21,7 @@ from gateway.core.verdicts import SPLIT, judge
 from gateway.engine.batching import Batcher, Family
 from gateway.engine.carriers import Carrier
 from gateway.engine.exchange import Exchange
-from gateway.engine.framing import lone_head
+from gateway.engine.framing import lone_head, relocate
 from gateway.engine.pools import Pool
 from gateway.engine.slots import Slots
 from gateway.engine.walking import interrupt, park, resume, start
@@ -81,7 +81,10 @@ class Part(Carrier):
                 self.custody = None
                 exchange.upstream_name = pool.name
                 head = lone_head(exchange, pool, self._body)
-                return await self.call(pool, head, self._body)
+                reply = await self.call(pool, head, self._body)
+                # `locations` stay, for they are judged.
+                relocate(reply, pool, exchange.routed.cut)
+                return reply
             except Refusal as refusal:
                 if refusal.fault is not Fault.NO_BACKEND:
                     raise

@@ -81,3 +81,20 @@ def test_a_timer_that_is_due_at_once_need_not_know_when(monkeypatch: pytest.Monk
         story.wait(0.02)
         assert story.play() == [[[0], [1]], [[1], [1]], [[2], [1]]]
         assert [client.hears().text for client in clients] == ["[0, 1]", "[1, 1]", "[2, 1]"]
+
+
+def test_a_request_that_went_in_parts_first_keeps_its_location() -> None:
+    """The whole is answered as it is alone, where it was made, too."""
+    setup = Setup(concurrency=1, max_wait=20, batching=BatchRules(max_rows=2, scatter=True))
+    with Story(setup, proved=False) as story:
+        asker = story.say(b'{"data": [[1], [2], [3]]}')
+        calls = []
+        while (call := story.next_call()) is not None:
+            calls.append(call.rows)
+            call.answers([0], "HTTP/1.1 201 Created\r\nLocation: /result/7\r\n")
+        assert calls == [[[1], [2]], [[3]], [[1], [2], [3]]]
+        answer = asker.answer()
+        assert (answer.status, answer.header("location")) == (
+            201,
+            "/api/v1/service/diabetes/result/7",
+        )
