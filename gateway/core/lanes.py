@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from enum import Enum
+from heapq import heapify, heappop, heappush
+from itertools import count
 from math import inf
 from typing import Any, Generic, TypeVar
 
@@ -78,7 +80,7 @@ class _Lane(Generic[T]):
 class Lanes(Generic[T]):
     """The queue of one deployment."""
 
-    __slots__ = ("_disordered", "_lanes", "_latest", "_order")
+    __slots__ = ("_by_age", "_disordered", "_lanes", "_latest", "_numbers", "_order")
 
     def __init__(self) -> None:
         self._order: OrderedDict[T, Ticket[T]] = OrderedDict()
@@ -86,6 +88,10 @@ class Lanes(Generic[T]):
         self._lanes: dict[Hashable, _Lane[T]] = {}
         #: Somebody with an early deadline came late: the first is not who has waited longest.
         self._disordered = False
+        #: While it is disordered, a heap of all tickets and of some that have left. In a loop over
+        #: all, whoever sends one slow body would make it cost the square of those who wait.
+        self._by_age: list[tuple[float, int, Ticket[T]]] = []
+        self._numbers = count()
         #: No deadline here is later.
         self._latest = -inf
 
@@ -115,6 +121,8 @@ class Lanes(Generic[T]):
             self._disordered = True
             _move_after(order, ticket)
             _move_after(lane.tickets, ticket)
+        if self._disordered:
+            self._note_age(ticket)
 
     def remove(self, item: T) -> Ticket[T]:
         """Take somebody out of the queue.
@@ -137,17 +145,24 @@ class Lanes(Generic[T]):
         """Rows that could go together with this one, its own included."""
         return ticket.rows if ticket.lane is None else self._lanes[ticket.lane].rows
 
+    def company(self, ticket: Ticket[T]) -> int:
+        """Requests that could go together with this one, itself included."""
+        return 1 if ticket.lane is None else len(self._lanes[ticket.lane].tickets)
+
     def waiting_since(self) -> float:
         """When whoever has waited longest came. There must be somebody."""
-        if self._disordered:
-            return min(ticket.since for ticket in self._order.values())
-        return self.first().since
+        return self.longest_waiting().since
 
     def longest_waiting(self) -> Ticket[T]:
         """Who has waited longest. There must be somebody."""
-        if self._disordered:
-            return min(self._order.values(), key=lambda ticket: ticket.since)
-        return self.first()
+        if not self._disordered:
+            return self.first()
+        heap, order = self._by_age, self._order
+        while True:
+            since, _, ticket = heap[0]
+            if ticket.since == since and order.get(ticket.item) is ticket:
+                return ticket
+            heappop(heap)
 
     def gather(
         self, leader: Ticket[T], max_rows: int, max_bytes: int, max_count: int
@@ -156,7 +171,8 @@ class Lanes(Generic[T]):
 
         :param leader: the first of its lane.
         :param max_count: requests at most.
-        :returns: the group, and what ended it: ``FULL``, ``BYTES`` or nothing (``SLOT_FREE``).
+        :returns: the group, and what kept it from being larger: ``FULL`` for ``max_rows``,
+            ``BYTES``, or ``SLOT_FREE``: there were no more, or no more were wanted.
         """
         if leader.lane is None:
             self.remove(leader.item)
@@ -169,11 +185,23 @@ class Lanes(Generic[T]):
             rows += ticket.rows
             size += ticket.size
             if group and (rows > max_rows or size > max_bytes or len(group) >= max_count):
-                flush = Flush.BYTES if size > max_bytes else Flush.FULL
+                if size > max_bytes:
+                    flush = Flush.BYTES
+                elif rows > max_rows:
+                    flush = Flush.FULL
                 break
             group.append(ticket)
         self._take(lane, group)
         return group, flush
+
+    def _note_age(self, ticket: Ticket[T]) -> None:
+        heap = self._by_age
+        # Those who have left are forgotten before they are most of it.
+        if heap and len(heap) <= 2 * len(self._order):
+            heappush(heap, (ticket.since, next(self._numbers), ticket))
+        else:
+            heap[:] = [(each.since, next(self._numbers), each) for each in self._order.values()]
+            heapify(heap)
 
     def _take(self, lane: _Lane[T], group: list[Ticket[T]]) -> None:
         """Take out a group from the front of its lane."""
@@ -202,6 +230,7 @@ class Lanes(Generic[T]):
 
     def _start_anew(self) -> None:
         self._disordered = False
+        self._by_age.clear()
         self._latest = -inf
 
 

@@ -67,7 +67,7 @@ def test_who_goes_alone_goes_alone() -> None:
         ({"rows": 6}, ("abc", Flush.SLOT_FREE)),
         ({"size": 30}, ("ab", Flush.BYTES)),
         ({"size": 60}, ("abc", Flush.SLOT_FREE)),
-        ({"count": 2}, ("ab", Flush.FULL)),
+        ({"count": 2}, ("ab", Flush.SLOT_FREE)),
         ({"rows": 1}, ("a", Flush.FULL)),
         ({"rows": 3, "size": 30}, ("ab", Flush.BYTES)),
     ],
@@ -111,6 +111,33 @@ def test_who_has_waited_longest_need_not_be_first() -> None:
     )
     lanes.remove("b")
     assert lanes.first() is lanes.longest_waiting()
+
+
+def test_who_comes_back_has_not_waited_since_it_first_came() -> None:
+    lanes: Lanes[str] = Lanes()
+    back = Ticket("back", 1.0, 30.0)
+    for ticket in (back, Ticket("other", 2.0, 31.0), Ticket("early", 3.0, 20.0)):
+        lanes.add(ticket)
+    assert lanes.longest_waiting() is back
+    lanes.remove("back")
+    back.since = 4.0
+    lanes.add(back)
+    assert [lanes.remove(lanes.longest_waiting().item).item for _ in "123"] == [
+        "other",
+        "early",
+        "back",
+    ]
+
+
+def test_who_has_left_is_forgotten_although_deadlines_are_out_of_order() -> None:
+    lanes: Lanes[int] = Lanes()
+    lanes.add(Ticket(0, 0.0, 10.0))
+    lanes.add(Ticket(1, 1.0, 9.0))
+    for number in range(2, 1000):
+        lanes.add(Ticket(number, float(number), 10.0 + number))
+        lanes.remove(number)
+    assert len(lanes._by_age) <= 2 * len(lanes) + 2
+    assert lanes.longest_waiting().item == 0
 
 
 def test_rows_that_could_go_together() -> None:
@@ -188,7 +215,8 @@ class Story:
                 or sum(t.size for t in more) > size
                 or len(more) > count
             ), "nobody who would have fitted is left behind"
-            assert flush is not Flush.SLOT_FREE
+            whole = sum(t.rows for t in more) > rows or sum(t.size for t in more) > size
+            assert (flush is not Flush.SLOT_FREE) is whole
         else:
             assert flush is Flush.SLOT_FREE
         self.model = [t for t in self.model if t not in group]
