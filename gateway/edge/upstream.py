@@ -295,9 +295,11 @@ class UpstreamConnection(asyncio.Protocol):
             or reply.length == UNTIL_CLOSE
             or self._transport.get_write_buffer_size()
         ):
+            self._pool.closes = reply.close
             self._detach()
             self.close()
         else:
+            self._pool.closes = False
             self._detach()
             self.go_on()
             self.reused = True

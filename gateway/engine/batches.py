@@ -89,6 +89,7 @@ class Batch(Carrier):
         self._rows = sum(member.rows for member in members)
         #: Who still waits for an answer.
         self._present: set[Exchange] = set()
+        batcher.aboard += len(members)
         for member in members:
             exchange = member.item
             exchange.custody = self
@@ -228,8 +229,13 @@ class Batch(Carrier):
 
     def _release(self) -> None:
         pool, self._pool = self._pool, None
-        if pool is not None:
-            self._slots.give_back(pool)
+        if pool is None:
+            return
+        batcher = self._batcher
+        batcher.aboard -= len(self._members)
+        batcher.returning = len(self._present)
+        self._slots.give_back(pool)
+        batcher.returning = 0
 
     # What an answer means.
 

@@ -38,6 +38,8 @@ FAMILIES = 256
 _MAX_IDENTIFIER = 100
 # A request whose time is up within this many seconds is not held back for company.
 _SLACK = 0.005
+# So many requests that wait go together in any case.
+_FEW = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +101,14 @@ class Batcher:
         "_read",
         "_scout",
         "_significance",
+        "aboard",
         "clock",
         "delay",
         "ids",
         "limit",
         "max_bytes",
         "name",
+        "returning",
         "rules",
         "tally",
     )
@@ -124,6 +128,10 @@ class Batcher:
         self.max_bytes = rules.max_bytes
         self.limit = RowLimit(rules.max_rows, rules.latency_target)
         self.tally = BatchTally()
+        #: Requests in calls that are being made, and those of the call that has just been answered:
+        #: they are about to come again.
+        self.aboard = 0
+        self.returning = 0
         # What is cut up again may be larger than a call.
         largest = sys.maxsize if rules.scatter else rules.max_bytes
         self._read = RowReader(rules.field, max_bytes=largest).read
@@ -210,6 +218,21 @@ class Batcher:
         if not confidence.admits(now):
             return 1
         return sys.maxsize if confidence.state is State.ON else PROOF
+
+    def share(self, waiting: int, places: int) -> int:
+        """How many of those who wait are to go now.
+
+        Requests in large groups do not come one by one: those that are answered together ask again
+        together. If all who wait went now, the container would be idle while this group is answered
+        and asks again; the gateway, while the container works. So there is to be one group for each
+        place and one more, all of the same size. Few are not worth a call of their own.
+
+        :param waiting: requests that could go together.
+        :param places: at the containers.
+        """
+        if waiting <= _FEW:
+            return waiting
+        return max(_FEW // 2, -(-(waiting + self.returning + self.aboard) // (places + 1)))
 
     def board(
         self,

@@ -46,8 +46,10 @@ class Pool:
         "_idle",
         "_open",
         "_waiting",
+        "_spare",
         "backend",
         "busy",
+        "closes",
         "connect_timeout",
         "host_line",
         "idle_timeout",
@@ -89,6 +91,10 @@ class Pool:
         self._idle: deque[Pooled] = deque()
         self._open = 0
         self._dialling = 0
+        #: The backend closes a connection after each answer.
+        self.closes = False
+        #: A connection for whoever is next, which has not served yet.
+        self._spare: Pooled | None = None
         self._waiting: deque[Caller] = deque()
 
     def __repr__(self) -> str:
@@ -107,7 +113,24 @@ class Pool:
             if connection.usable and now - connection.idle_since < self.idle_timeout:
                 return connection
             connection.close()
-        return None
+        spare, self._spare = self._spare, None
+        return spare if spare is not None and spare.usable else None
+
+    def prepare(self) -> None:
+        """Open a connection for whoever is next, while the backend is still busy.
+
+        With a backend that closes each connection, the next request would have to wait for a new
+        one, and in a busy loop that is behind everything else that there is to do. Somebody must be
+        waiting: a backend with one thread that finds a silent connection serves nobody else.
+        """
+        if self.closes and self._spare is None and not self._dialling and self._open < self.limit:
+            self._dial_one()
+
+    def dismiss(self) -> None:
+        """Nobody is next."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            spare.close()
 
     def wait(self, caller: Caller) -> None:
         """Queue for a connection: the walk parks and is resumed with one, first come first served.
@@ -133,24 +156,32 @@ class Pool:
         self._open -= 1
         if connection in self._idle:
             self._idle.remove(connection)
+        elif connection is self._spare:
+            self._spare = None
         self._grow()
 
     def expire(self, now: float) -> None:
         """Close what has been idle for too long."""
         while self._idle and now - self._idle[0].idle_since >= self.idle_timeout:
             self._idle.popleft().close()
+        if self._spare is not None and now - self._spare.idle_since >= self.idle_timeout:
+            self.dismiss()
 
     def close(self) -> None:
         """Close every idle connection; those in use are closed by whoever uses them."""
+        self.dismiss()
         while self._idle:
             self._idle.pop().close()
 
     def _grow(self) -> None:
         """Open a connection if somebody waits for one and there may be more."""
         if len(self._waiting) > self._dialling and self._open < self.limit:
-            self._open += 1
-            self._dialling += 1
-            spawn(self._connect(), f"connect {self.name}")
+            self._dial_one()
+
+    def _dial_one(self) -> None:
+        self._open += 1
+        self._dialling += 1
+        spawn(self._connect(), f"connect {self.name}")
 
     async def _connect(self) -> None:
         self.tally.connects += 1
@@ -172,6 +203,8 @@ class Pool:
             self._dialling -= 1
             if connection.usable and self._waiting:
                 self.release(connection)
+            elif connection.usable and self.busy and self.closes and self._spare is None:
+                self._spare = connection
             elif connection.usable:
                 # Whoever wanted it has left. A container with one thread would wait for a request
                 # on it, and for nothing else.

@@ -39,6 +39,7 @@ class Slots:
     __slots__ = (
         "_choose",
         "_clock",
+        "_prepared",
         "_queues",
         "_ripening",
         "_serving",
@@ -91,6 +92,8 @@ class Slots:
         #: How many that are. Counting them anew would cost as much as queueing one.
         self.waiting = 0
         self._serving = False
+        #: Those who wait will find a connection.
+        self._prepared = False
         #: At the end of this turn of the loop, who waits will be looked at.
         self._turning = False
         self._timer: asyncio.TimerHandle | None = None
@@ -129,6 +132,7 @@ class Slots:
     def _occupy(self, pool: Pool) -> None:
         pool.busy += 1
         self._taken += 1
+        self._prepared = False
 
     def wait(self, exchange: Exchange, tried: Collection[Pool]) -> Pool | None:
         """Queue for a place: the walk parks and is resumed with a backend, whose place it has then,
@@ -205,12 +209,21 @@ class Slots:
         lanes.add(ticket)
         if self._timer is None:
             self._schedule(now)
-        if self.batcher is not None and self._taken < self.room:
+        if self._taken >= self.room:
+            if not self._prepared:
+                self._prepare()
+        elif self.batcher is not None:
             if self.batcher.delay > 0:
                 self._ripen(now)
             elif not self._turning:
                 self._turning = True
                 asyncio.get_running_loop().call_soon(self._end_turn)
+
+    def _prepare(self) -> None:
+        """Somebody waits for the next place: there shall be a connection when it is free."""
+        self._prepared = True
+        for pool in self.pools:
+            pool.prepare()
 
     def _end_turn(self) -> None:
         """Whatever could be read in this turn of the loop has been read: a free place is used now,
@@ -230,7 +243,9 @@ class Slots:
         """A place is free: the next who waits gets it."""
         pool.busy -= 1
         self._taken -= 1
-        if self._queues and not self._serving:
+        if not self._queues:
+            pool.dismiss()
+        elif not self._serving:
             self._serve()
 
     def _serve(self) -> None:
@@ -254,7 +269,11 @@ class Slots:
                     self._board(ticket, tried, pool, now)
         finally:
             self._serving = False
-        if self._queues and self.batcher is not None and self.batcher.delay > 0:
+        if not self._queues:
+            return
+        if self._taken >= self.room and not self._prepared:
+            self._prepare()
+        if self.batcher is not None and self.batcher.delay > 0:
             self._ripen(self._clock())
 
     def _board(
@@ -267,6 +286,7 @@ class Slots:
             self._dismiss(leader, tried, now)
         else:
             lanes = self._queues[tried]
+            crew = min(crew, batcher.share(lanes.company(leader), self.room))
             group, flush = lanes.gather(leader, batcher.cap, batcher.max_bytes, crew)
             for ticket in group:
                 self._note(ticket, now)

@@ -101,7 +101,7 @@ def test_past_the_budget_those_left_queue_in_their_old_order() -> None:
     with Story() as story:
         story.occupy()
         askers = []
-        for number in range(40):
+        for number in range(32):
             askers.append(story.ask(number))
             story.wait(0.001)
         story.release()
@@ -109,11 +109,11 @@ def test_past_the_budget_those_left_queue_in_their_old_order() -> None:
         assert call.rows == [[number] for number in range(32)]
         late = story.ask(99)
         call.fails("merged")
-        calls = story.play(guilty=[[number] for number in range(40)])
-        assert [told(asker)[0] for asker in askers] == [502] * 40
+        calls = story.play(guilty=[[number] for number in range(32)])
+        assert [told(asker)[0] for asker in askers] == [502] * 32
         assert late.hears() == "[99]"
         alone = [rows[0][0] for rows in calls if len(rows) == 1]
-        assert alone == [*range(40), 99]
+        assert alone == [*range(32), 99]
 
 
 def test_all_are_guilty() -> None:

@@ -307,8 +307,8 @@ def test_a_proof_that_finds_no_container_is_only_put_off() -> None:
     with Story(proved=False) as story:
         for _ in range(confidence.MAX_INCONCLUSIVE + 2):
             story.occupy()
-            askers = [story.ask(row) for row in (1, 2)]
             story.down.add(5001)
+            askers = [story.ask(row) for row in (1, 2)]
             story.release(GOOD + "Connection: close\r\n")
             assert [asker.answer().status for asker in askers] == [503, 503]
             story.down.clear()

@@ -11,9 +11,11 @@ import pytest
 from gateway.core.confidence import MAX_INCONCLUSIVE, NOBODY_GUILTY, State
 from gateway.core.lanes import Flush, Ticket
 from gateway.edge.server import Downstream
-from gateway.engine.batching import FAMILIES, PROOF, Batcher
+from gateway.engine.batching import FAMILIES, PROOF, Batcher, BatchRules
 from gateway.engine.exchange import Exchange
 from tests.support.batches import Story, merging
+from tests.support.gateways import KEY
+from tests.support.raw import request
 
 DELAY = 0.1
 
@@ -228,3 +230,53 @@ def test_scouts_are_learned_from_when_they_are_back(story: Story) -> None:
     for waiting in (made, second):
         waiting.item.ended = waiting.item.status = 0
         waiting.item.upstream_seconds = 0.0
+
+
+@pytest.mark.parametrize(
+    ("waiting", "places", "returning", "aboard", "expected"),
+    [
+        (1, 1, 0, 0, 1),
+        (32, 1, 0, 0, 32),  # few enough
+        (33, 1, 1, 0, 17),
+        (254, 1, 2, 0, 128),
+        (128, 1, 128, 0, 128),
+        (100, 1, 300, 0, 200),
+        (100, 2, 20, 60, 60),
+        (60, 9, 0, 0, 16),  # no call for less
+    ],
+)
+def test_those_who_wait_are_shared_out(
+    waiting: int, places: int, returning: int, aboard: int, expected: int
+) -> None:
+    """One group for each place and one on its way between client and gateway, of equal size."""
+    batcher = Batcher("x", BatchRules(), clock=lambda: 0.0, ids=iter([]))
+    batcher.returning, batcher.aboard = returning, aboard
+    assert batcher.share(waiting, places) == expected
+
+
+def test_groups_that_come_and_go_become_equal() -> None:
+    """Two clients that ask and ask again are not always left to themselves by sixty others."""
+    with Story() as story:
+        story.occupy()
+        askers = [story.ask(number) for number in range(62)]
+        story.release()
+        sizes = []
+        for _ in range(6):
+            call = story.call()
+            sizes.append(len(call.rows))
+            call.scores(sum)
+            for number, asker in enumerate(askers):
+                if asker.side.heard():
+                    asker.side.says(request(body=b'{"data": [[%d]]}' % number, key=KEY))
+        assert sizes[-3:] == [31, 31, 31]
+        story.play()
+
+
+def test_everybody_aboard_is_counted_once() -> None:
+    with Story() as story:
+        askers, call = story.together(1, 2, 3)
+        assert story.batcher.aboard == 3
+        askers[0].leaves()
+        call.scores(sum)
+        assert [asker.hears() for asker in askers[1:]] == ["[2]", "[3]"]
+        assert (story.batcher.aboard, story.batcher.returning) == (0, 0)

@@ -200,3 +200,84 @@ def test_closing_closes_what_is_idle(hall: Hall) -> None:
     assert hall.take() is young
     hall.pool.close()
     assert (old.closed, young.closed) == (True, False)
+
+
+# A connection for whoever is next.
+
+
+@pytest.fixture
+def closing(hall: Hall) -> Hall:
+    """The backend closes each connection after its answer, and is busy."""
+    hall.pool.closes = True
+    hall.pool.busy = 1
+    return hall
+
+
+def prepare(hall: Hall) -> None:
+    hall.loop.perform(hall.pool.prepare)
+
+
+def test_the_next_finds_a_connection(closing: Hall) -> None:
+    prepare(closing)
+    prepare(closing)
+    assert len(closing.dials) == 1
+    spare = closing.connect()
+    prepare(closing)
+    assert len(closing.dials) == 1
+    assert closing.take() is spare
+    assert closing.take() is None
+
+
+def test_a_backend_that_keeps_connections_needs_none_in_advance(hall: Hall) -> None:
+    prepare(hall)
+    assert hall.dials == []
+
+
+def test_whoever_waits_already_gets_it(closing: Hall) -> None:
+    prepare(closing)
+    guest = closing.guest()
+    assert len(closing.dials) == 1
+    assert guest.got is closing.connect()
+
+
+@pytest.mark.parametrize("end", ["dismiss", "close"])
+def test_when_nobody_is_next_it_is_closed(closing: Hall, end: str) -> None:
+    prepare(closing)
+    spare = closing.connect()
+    closing.loop.perform(getattr(closing.pool, end))
+    assert not spare.usable
+    assert closing.take() is None
+
+
+def test_one_that_comes_when_the_backend_is_idle_is_closed(closing: Hall) -> None:
+    prepare(closing)
+    closing.pool.busy = 0
+    assert not closing.connect().usable
+
+
+def test_it_is_not_kept_for_long(closing: Hall) -> None:
+    prepare(closing)
+    spare = closing.connect()
+    closing.loop.perform(lambda: closing.pool.expire(closing.clock.now + IDLE - 0.01))
+    assert spare.usable
+    closing.loop.perform(lambda: closing.pool.expire(closing.clock.now + IDLE))
+    assert not spare.usable
+
+
+def test_one_that_the_backend_closes_is_forgotten(closing: Hall) -> None:
+    prepare(closing)
+    spare = closing.connect()
+    spare.usable = False
+    closing.loop.perform(lambda: closing.pool.lost(cast(Pooled, spare)))
+    assert closing.take() is None
+    assert closing.pool.open == 0
+    prepare(closing)
+    assert len(closing.dials) == 2
+
+
+def test_it_counts_towards_the_limit(closing: Hall) -> None:
+    closing.pool.limit = 1
+    closing.guest()
+    closing.connect()
+    prepare(closing)
+    assert len(closing.dials) == 1

@@ -465,3 +465,18 @@ def test_whatever_happens_the_books_balance(build: Build, seed: int) -> None:
         hotel.loop.pass_time(0.01)
     assert (hotel.slots.busy, hotel.slots.waiting) == (0, 0)
     assert all(guest.walk is None for guest in guests)
+
+
+@pytest.mark.parametrize("waiting", [0, 1])
+def test_while_somebody_waits_there_is_a_connection_for_the_next(
+    build: Build, waiting: int
+) -> None:
+    hotel = build()
+    (pool,) = hotel.pools
+    pool.closes = True
+    host = hotel.guest("host")
+    for _ in range(waiting):
+        hotel.guest("next")
+    assert pool.tally.connects == waiting
+    hotel.leave(host)
+    assert pool.open == waiting
