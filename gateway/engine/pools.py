@@ -201,9 +201,9 @@ class Pool:
             self._grow()
         else:
             self._dialling -= 1
-            if connection.usable and self._waiting:
+            if connection.usable and (self._waiting or not self.closes):
                 self.release(connection)
-            elif connection.usable and self.busy and self.closes and self._spare is None:
+            elif connection.usable and self.busy and self._spare is None:
                 self._spare = connection
             elif connection.usable:
                 # Whoever wanted it has left. A container with one thread would wait for a request
