@@ -19,7 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-from benchmarks.machine import OTHER_CORE, PROXY_CORE, pinned
+from benchmarks.machine import (
+    OTHER_CORE,
+    PROXY_CORE,
+    gateway_environment,
+    gateway_python,
+    pinned,
+)
 
 KEY = "0123456789abcdef0123456789abcdef"
 SECOND_KEY = "fedcba9876543210fedcba9876543210"
@@ -128,7 +134,14 @@ def _aiohttp(folder: Path, port: int, backend: int) -> list[str]:
 
 def _gateway(folder: Path, port: int, backend: int) -> list[str]:
     config = configuration("gateway.yaml", folder, port, backend)
-    return [sys.executable, "-m", "gateway", "serve", "--config", str(config)]
+    return gateway_command(config)
+
+
+def gateway_command(config: Path) -> list[str]:
+    """The gateway on the interpreter that it is measured with."""
+    variables = [f"{name}={value}" for name, value in gateway_environment().items()]
+    interpreter, _ = gateway_python()
+    return ["env", *variables, interpreter, "-m", "gateway", "serve", "--config", str(config)]
 
 
 GATEWAY = "this gateway"

@@ -25,6 +25,7 @@ from benchmarks.contenders import (
     backend,
     configuration,
     free_port,
+    gateway_command,
     running,
 )
 from benchmarks.machine import OTHER_CORE, PROXY_CORE
@@ -181,7 +182,7 @@ def in_front(name: str, folder: Path, behind: Target, core: int | None = None) -
             batching="off" if name == OFF else _ON,
             log="off" if name == LOGLESS else folder / f"{port}.access.log",
         )
-        command = [sys.executable, "-m", "gateway", "serve", "--config", str(path)]
+        command = gateway_command(path)
         _check(path)
     with running(command, port, core, folder) as pid:
         yield Target(
