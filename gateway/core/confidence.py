@@ -146,7 +146,8 @@ class Confidence:
         if self._on_since is not None and self._last_good - self._on_since >= LONG_GOOD:
             self._cool_down = self._base
         self._pause(now, reason)
-        self._cool_down = min(2.0 * self._cool_down, self._longest)
+        if reason != EVERYBODY_GUILTY:  # that is said by rows, and anybody can send bad ones
+            self._cool_down = min(2.0 * self._cool_down, self._longest)
 
     def good(self, now: float) -> None:
         """A merged answer was split."""

@@ -63,3 +63,53 @@ def test_a_container_that_cannot_be_reached_says_nothing_of_proofs() -> None:
         assert story.family.confidence.reason == NOT_PROVED
         assert story.family.confidence.state is State.PROVING
         story.prove()
+
+
+def test_a_bad_row_in_every_proof_does_not_prevent_one() -> None:
+    """Whoever sends it hears what it would have heard alone; the others are merged without it."""
+    with Story(proved=False) as story:
+        askers, call = story.together(1, 2, 3)
+        call.fails("merged")
+        rows = story.play(guilty=[[3]])
+        assert rows == [[[1]], [[2]], [[3]], [[1], [2]]]
+        assert [asker.hears() for asker in askers[:2]] == ["[1]", "[2]"]
+        assert askers[2].answer().status == 502
+        assert story.family.confidence.state is State.ON
+
+
+def test_the_second_merged_call_of_a_proof_can_object_too() -> None:
+    with Story(proved=False) as story:
+        askers, call = story.together(1, 2, 3)
+        call.fails("merged")
+        for _ in (1, 2):
+            story.call().scores(sum)
+        story.call().fails("bad")
+        story.call().answers([7, 2])
+        assert [asker.hears() for asker in askers[:2]] == ["[1]", "[2]"]
+        assert askers[2].answer().status == 502
+        assert story.family.confidence.state is State.OFF
+
+
+def test_a_second_merged_call_that_hangs_is_given_up() -> None:
+    with Story(proved=False) as story:
+        _, call = story.together(1, 2, 3)
+        call.fails("merged")
+        for _ in (1, 2):
+            story.call().scores(sum)
+        story.call().fails("bad")
+        call = story.call()
+        assert call.rows == [[1], [2]]
+        assert story.deployment.slots.busy == 1
+        story.wait(6)
+        assert call.container.fate == "aborted"
+        assert story.deployment.slots.busy == 0
+        assert story.batcher.tally.proofs["inconclusive"] == 1
+
+
+def test_with_one_good_row_there_is_nothing_to_merge() -> None:
+    with Story(proved=False) as story:
+        askers, call = story.together(1, 2)
+        call.fails("merged")
+        assert story.play(guilty=[[2]]) == [[[1]], [[2]]]
+        assert askers[0].hears() == "[1]"
+        assert story.batcher.tally.proofs["inconclusive"] == 1
