@@ -28,8 +28,9 @@ from gateway.engine.reading import Words
 _log = logging.getLogger("gateway")
 # Lines that are formatted in one go: less than half a millisecond of work.
 BATCH = 256
-# Lines that are handed over in one go: waking the writer costs as much as a hundred lines.
-HANDFUL = 512
+# Lines that are handed over in one go. Waking the writer costs as much as a hundred lines, and while
+# it runs it takes turns with whoever serves.
+HANDFUL = 2048
 _MILLISECONDS = tuple(b".%03dZ" % number for number in range(1000))
 _END = orjson.OPT_APPEND_NEWLINE
 # Kinds of requests whose words are kept ready.
@@ -37,7 +38,7 @@ REMEMBERED = 512
 # Seconds that a line waits for company.
 LINGER = 0.2
 # Text that waits for a slow disk, in handfuls; more is dropped.
-QUEUE = 64
+QUEUE = 32
 
 
 class Writer:

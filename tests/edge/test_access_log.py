@@ -261,10 +261,10 @@ def test_lines_are_appended_to_the_file_in_their_order(tmp_path: Path) -> None:
     path.write_text("older\n")
     writer = Writer(path)
     writer.start()
-    for n in range(50):
+    for n in range(QUEUE):
         writer.put(b"%d\n" % n, 1)
     writer.stop(5.0)
-    assert lines(path) == ["older", *map(str, range(50))]
+    assert lines(path) == ["older", *map(str, range(QUEUE))]
     assert writer.dropped == 0
 
 
