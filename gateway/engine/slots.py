@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, cast
 
 from gateway.core.faults import Fault, Refusal
 from gateway.core.lanes import Flush, Lanes, Ticket
-from gateway.core.round_robin import RoundRobin
 from gateway.core.statistics import QueueTally
 from gateway.engine.batching import Batcher
 from gateway.engine.exchange import Exchange
+from gateway.engine.places import Places
 from gateway.engine.pools import Pool
 from gateway.engine.walking import interrupt, resume
 
@@ -37,21 +37,17 @@ class Slots:
     """Hands out the backends of a deployment, each to ``concurrency`` requests at a time."""
 
     __slots__ = (
-        "_choose",
         "_clock",
-        "_prepared",
+        "_places",
         "_queues",
         "_ripening",
         "_serving",
-        "_taken",
         "_timer",
         "_turning",
         "batcher",
-        "concurrency",
         "max_length",
         "max_wait",
         "pools",
-        "room",
         "scatters",
         "tally",
         "waiting",
@@ -73,11 +69,8 @@ class Slots:
         :param max_length: requests in the queue; more are ``OVERLOADED`` at once.
         :param batcher: merges requests that wait; None if they all go alone.
         """
-        self.pools = tuple(pools)
-        #: Places at all.
-        self.room = len(self.pools) * concurrency
-        self._taken = 0
-        self.concurrency = concurrency
+        self._places = Places(pools, concurrency)
+        self.pools = self._places.pools
         self.max_wait = max_wait
         self.max_length = max_length
         self.batcher = batcher
@@ -85,15 +78,12 @@ class Slots:
         self.scatters = batcher is not None and batcher.rules.scatter
         self.tally = QueueTally()
         self._clock = clock
-        self._choose = RoundRobin(self.pools).choose
         #: Who waits; apart for those who have tried the same backends in vain, because any place is
         #: of use either to all of them or to none. None of these is empty.
         self._queues: dict[frozenset[Pool], Lanes[Exchange]] = {}
         #: How many that are. Counting them anew would cost as much as queueing one.
         self.waiting = 0
         self._serving = False
-        #: Those who wait will find a connection.
-        self._prepared = False
         #: At the end of this turn of the loop, who waits will be looked at.
         self._turning = False
         self._timer: asyncio.TimerHandle | None = None
@@ -106,7 +96,16 @@ class Slots:
     @property
     def busy(self) -> int:
         """Places taken."""
-        return self._taken
+        return self._places.taken
+
+    @property
+    def room(self) -> int:
+        """Places at all."""
+        return self._places.total
+
+    @property
+    def concurrency(self) -> int:
+        return self._places.concurrency
 
     def take(self, tried: Collection[Pool]) -> Pool | None:
         """A backend with a free place, which is taken by that; None if the caller has to wait.
@@ -115,24 +114,8 @@ class Slots:
         :raises Refusal: ``NO_BACKEND`` when that is all of them.
         """
         # Where requests are merged, the queue decides: others may come in the same turn.
-        return self._take(tried) if self.batcher is None else None
-
-    def _take(self, tried: Collection[Pool]) -> Pool | None:
-        # Nobody overtakes: while somebody waits, whatever is free is of no use to him, or he is
-        # held back for company.
-        for _ in self.pools:
-            pool = self._choose(tried)
-            if pool is None:
-                raise Refusal(Fault.NO_BACKEND, "no backend of the deployment can be reached")
-            if pool.busy < self.concurrency:
-                self._occupy(pool)
-                return pool
-        return None
-
-    def _occupy(self, pool: Pool) -> None:
-        pool.busy += 1
-        self._taken += 1
-        self._prepared = False
+        # Nobody overtakes: while somebody waits, whatever is free is of no use to him.
+        return self._places.take(tried) if self.batcher is None else None
 
     def wait(self, exchange: Exchange, tried: Collection[Pool]) -> Pool | None:
         """Queue for a place: the walk parks and is resumed with a backend, whose place it has then,
@@ -155,13 +138,16 @@ class Slots:
                 and batcher.crew(ticket, now) > 1
             )
             overtakes = bool(self._queues) and not batcher.delay and not tried
-            if not merges and not overtakes and (pool := self._take(tried)) is not None:
+            if not merges and not overtakes and (pool := self._places.take(tried)) is not None:
                 return pool
-            if self.waiting >= self.max_length and self._taken < self.room:
+            if self.waiting >= self.max_length and not self._places.are_all_taken:
                 if not self._serving:
                     self._serve()
                 # Those who are held back do not keep others from a place that they do not want.
-                if self.waiting >= self.max_length and (pool := self._take(tried)) is not None:
+                if (
+                    self.waiting >= self.max_length
+                    and (pool := self._places.take(tried)) is not None
+                ):
                     return pool
         if self.waiting >= self.max_length:
             raise Refusal(Fault.OVERLOADED, f"{self.max_length} requests are waiting already")
@@ -172,7 +158,7 @@ class Slots:
 
     def wait_alone(self, part: Part, tried: Collection[Pool]) -> Pool | None:
         """Queue as ``wait`` does, for what is never merged: a part of a request."""
-        if (pool := self._take(tried)) is not None:
+        if (pool := self._places.take(tried)) is not None:
             return pool
         if self.waiting >= self.max_length:
             raise Refusal(Fault.OVERLOADED, f"{self.max_length} requests are waiting already")
@@ -209,21 +195,14 @@ class Slots:
         lanes.add(ticket)
         if self._timer is None:
             self._schedule(now)
-        if self._taken >= self.room:
-            if not self._prepared:
-                self._prepare()
+        if self._places.are_all_taken:
+            self._places.prepare()
         elif self.batcher is not None:
             if self.batcher.delay > 0:
                 self._ripen(now)
             elif not self._turning:
                 self._turning = True
                 asyncio.get_running_loop().call_soon(self._end_turn)
-
-    def _prepare(self) -> None:
-        """Somebody waits for the next place: there shall be a connection when it is free."""
-        self._prepared = True
-        for pool in self.pools:
-            pool.prepare()
 
     def _end_turn(self) -> None:
         """Whatever could be read in this turn of the loop has been read: a free place is used now,
@@ -241,8 +220,7 @@ class Slots:
 
     def give_back(self, pool: Pool) -> None:
         """A place is free: the next who waits gets it."""
-        pool.busy -= 1
-        self._taken -= 1
+        self._places.give_back(pool)
         if not self._queues:
             pool.dismiss()
         elif not self._serving:
@@ -265,14 +243,14 @@ class Slots:
                     why = "the container cannot answer any more within the timeout"
                     self._tell(ticket.item, Refusal(Fault.DEADLINE, why))
                 else:
-                    self._occupy(pool)
+                    self._places.occupy(pool)
                     self._board(ticket, tried, pool, now)
         finally:
             self._serving = False
         if not self._queues:
             return
-        if self._taken >= self.room and not self._prepared:
-            self._prepare()
+        if self._places.are_all_taken:
+            self._places.prepare()
         if self.batcher is not None and self.batcher.delay > 0:
             self._ripen(self._clock())
 
@@ -310,13 +288,11 @@ class Slots:
     def _match(self, now: float) -> tuple[Ticket[Exchange], frozenset[Pool], Pool] | None:
         """Who is to be served next, what it has tried, and by which backend."""
         for tried in self._in_turn():
-            for _ in self.pools:
-                pool = self._choose(tried)
-                if pool is not None and pool.busy < self.concurrency:
-                    ticket = self._first_ripe(self._queues[tried], now)
-                    if ticket is not None:
-                        return ticket, tried, pool
-                    break
+            pool = self._places.find(tried)
+            if pool is not None:
+                ticket = self._first_ripe(self._queues[tried], now)
+                if ticket is not None:
+                    return ticket, tried, pool
         return None
 
     def _in_turn(self) -> Collection[frozenset[Pool]]:
@@ -372,7 +348,7 @@ class Slots:
             self._ripening[1].cancel()
             self._ripening = None
         # While no place is free, giving one back will look.
-        if self._taken < self.room:
+        if not self._places.are_all_taken:
             loop = asyncio.get_running_loop()
             self._ripening = due, loop.call_later(max(due - now, 0.0), self._ripe)
 

@@ -508,7 +508,7 @@ def test_after_a_call_there_is_a_rest_for_its_length() -> None:
 
 def test_there_is_one_call_at_a_time() -> None:
     with ShadowStory(limit=4) as story:
-        story.deployment.slots.concurrency = 3
+        story.deployment.slots._places.concurrency = 3
         story.score([1], [2])
         story.merged().scores(sum)  # as long as there is no proof, there is one for that reason
         story.wait(SOON * REST)
