@@ -28,8 +28,8 @@ from gateway.engine.reading import Words
 _log = logging.getLogger("gateway")
 # Lines that are formatted in one go: less than half a millisecond of work.
 BATCH = 256
-# Lines that are handed over in one go. Waking the writer costs as much as a hundred lines, and while
-# it runs it takes turns with whoever serves.
+# Lines that are handed over in one go. Waking the writer costs as much as a hundred lines, and it
+# takes turns with whoever serves while it runs.
 HANDFUL = 2048
 _MILLISECONDS = tuple(b".%03dZ" % number for number in range(1000))
 _END = orjson.OPT_APPEND_NEWLINE
