@@ -19,7 +19,7 @@ if command -v apt-get >/dev/null 2>&1; then
         echo "installing from Debian:$missing"
         # shellcheck disable=SC2086  # a list of words on purpose
         { $run apt-get update -qq &&
-            DEBIAN_FRONTEND=noninteractive $run apt-get install -y -qq --no-install-recommends \
+            $run env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends \
                 $missing >/dev/null; } || true
     fi
 fi
