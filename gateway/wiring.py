@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 from gateway.core.backends import Backend, parse_backend, reaches
@@ -60,6 +61,8 @@ class Tools:
     #: Identifiers for requests of the gateway's own.
     ids: Iterator[bytes]
     environment: Mapping[str, str]
+    #: The content of a file (settings/materials.py).
+    read_bytes: Callable[[Path], bytes] = Path.read_bytes
 
 
 @dataclass(slots=True)
@@ -78,7 +81,7 @@ def wire(settings: Settings, source: Source, tools: Tools) -> tuple[Wired, list[
 
     :returns: the objects and the mistakes; with mistakes the objects must not be used.
     """
-    notes = Notes(source, tools.environment)
+    notes = Notes(source, tools.environment, tools.read_bytes)
     judge(notes, settings)
     forwarding = _forwarding(notes, settings.listen.trusted_proxies)
     addresses = {"listen": settings.listen.address, "admin": settings.admin.address}

@@ -22,6 +22,8 @@ class Notes:
 
     source: Source
     environment: Mapping[str, str]
+    #: The content of a file; see materials.py.
+    read_bytes: Callable[[Path], bytes] = Path.read_bytes
     mistakes: list[Mistake] = field(default_factory=list)
 
     def note(self, path: Keys, message: object) -> None:
@@ -40,7 +42,7 @@ class Notes:
         if not self.source.is_whole(path):
             return None
         try:
-            return where.read(self.source.base, self.environment)
+            return where.read(self.source.base, self.environment, self.read_bytes)
         except UnreadableSecret as why:
             self.note(path, why)
             return None
@@ -60,7 +62,7 @@ class Notes:
     def read_file(self, path: Keys, name: str) -> bytes | None:
         file = Path(self.source.base, name)
         try:
-            return file.read_bytes()
+            return self.read_bytes(file)
         except OSError as error:
             self.note(path, f"cannot read {file}: {error.strerror}")
         except ValueError:

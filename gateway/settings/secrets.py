@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -41,17 +41,23 @@ class SecretSource(BaseModel):
             raise ValueError("say either {file: PATH} or {env: NAME}")
         return self
 
-    def read(self, base: Path, environment: Mapping[str, str] = os.environ) -> str:
+    def read(
+        self,
+        base: Path,
+        environment: Mapping[str, str] = os.environ,
+        read_bytes: Callable[[Path], bytes] = Path.read_bytes,
+    ) -> str:
         """The secret.
 
         :param base: folder that relative paths start from.
+        :param read_bytes: the content of a file.
         :raises UnreadableSecret: missing, unreadable or empty.
         """
         if self.env is not None:
             return self._variable(self.env, environment)
         path = base / (self.file or "")
         try:
-            text = path.read_text(encoding="utf-8").strip()
+            text = read_bytes(path).decode("utf-8").strip()
         except OSError as error:
             raise UnreadableSecret(f"cannot read {path}: {error.strerror}") from None
         except UnicodeDecodeError:
