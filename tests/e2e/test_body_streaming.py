@@ -7,12 +7,10 @@ up in the gateway.
 from __future__ import annotations
 
 import hashlib
-import re
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -96,21 +94,12 @@ def post(framing: dict[str, str]) -> bytes:
     return request(body=None, method="POST", key=KEY, headers=fields)
 
 
-def peak(gateway: GatewayProcess) -> int:
-    """The most memory in bytes that the gateway has had since it was last asked."""
-    folder = Path(f"/proc/{gateway.process.pid}")
-    match = re.search(r"VmHWM:\s+(\d+) kB", (folder / "status").read_text())
-    assert match is not None
-    (folder / "clear_refs").write_text("5")
-    return int(match[1]) * 1024
-
-
 @contextmanager
 def little_growth(gateway: GatewayProcess) -> Iterator[None]:
-    peak(gateway)
-    before = peak(gateway)
+    gateway.peak_memory()
+    before = gateway.peak_memory()
     yield
-    grown = peak(gateway) - before
+    grown = gateway.peak_memory() - before
     assert grown <= ROOM, f"the gateway grew by {grown / MIB:.1f} MiB"
 
 

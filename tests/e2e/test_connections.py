@@ -23,7 +23,7 @@ from tests.support.backends import FakeBackend, Link, echoing
 from tests.support.gateways import KEY, GatewayProcess, wait_until
 from tests.support.kernel import progress
 from tests.support.raw import RawClient, request
-from tests.support.resources import loop_seconds, own_memory, room_for
+from tests.support.resources import room_for
 
 PLAIN = {"Content-Type": "text/plain"}
 CROWD = 2000
@@ -124,7 +124,7 @@ def test_two_thousand_connections_at_once_each_get_their_own_answers(tmp_path: P
         stack.enter_context(room_for(CROWD + 500))
         backend = stack.enter_context(FakeBackend(gate))
         gateway = stack.enter_context(GatewayProcess(crowded(backend.url), tmp_path))
-        descriptors, memory = at_rest(gateway), own_memory(gateway.process.pid)
+        descriptors, memory = at_rest(gateway), gateway.own_memory()
         clients = [stack.enter_context(gateway.client(30)) for _ in range(CROWD)]
         wait_until(lambda: gateway.metric("gateway_connections") == CROWD, 10, "their arrival")
 
@@ -132,7 +132,7 @@ def test_two_thousand_connections_at_once_each_get_their_own_answers(tmp_path: P
         for number, client in enumerate(clients):
             client.send(scoring(b"first of %d" % number))
         wait_until(lambda: in_flight(gateway) == CROWD, 10, "all of their requests")
-        busy = own_memory(gateway.process.pid)
+        busy = gateway.own_memory()
         gate.opened.set()
         order = list(range(CROWD))
         for number in order:
@@ -147,7 +147,7 @@ def test_two_thousand_connections_at_once_each_get_their_own_answers(tmp_path: P
             assert (answer.status, answer.body) == (200, b"second of %d" % number)
         assert gateway.metric("gateway_connections") == CROWD
         assert gateway.descriptors() >= CROWD
-        kept = own_memory(gateway.process.pid)
+        kept = gateway.own_memory()
         for what, now in (("waiting", busy), ("kept", kept)):
             each = (now - memory) / CROWD
             assert each < PER_CONNECTION, f"{each / 1024:.1f} KiB for every {what} connection"
@@ -159,14 +159,14 @@ def test_two_thousand_connections_at_once_each_get_their_own_answers(tmp_path: P
         wait_until(
             lambda: gateway.descriptors() <= descriptors, what="as few descriptors as before"
         )
-        left = own_memory(gateway.process.pid)
+        left = gateway.own_memory()
         again = [stack.enter_context(gateway.client(30)) for _ in range(CROWD)]
         all_served(again)
         for client in again:
             client.close()
         empty(gateway)
         # The allocator keeps what the first crowd needed, and the second one finds it there.
-        grown = (own_memory(gateway.process.pid) - left) / CROWD
+        grown = (gateway.own_memory() - left) / CROWD
         assert grown < PER_CONNECTION / 8, f"{grown / 1024:.1f} KiB more for every connection"
         assert gateway.metric("gateway_requests_total", code="200") == 3 * CROWD + 1
         assert gateway.metric("gateway_access_log_dropped_lines_total") == 0
@@ -313,14 +313,14 @@ def test_t16_pipelined_requests_wait_outside(tmp_path: Path) -> None:
         gate.opened.set()
         at_rest(gateway)
         gate.opened.clear()
-        memory, connections = own_memory(gateway.process.pid), backend.connections
+        memory, connections = gateway.own_memory(), backend.connections
         with gateway.client() as client:
             ends = gateway.address, client.socket.getsockname()
             push(client, b"".join(scoring(b"%d" % number) for number in range(30_000)))
             wait_until(lambda: backend.connections == connections + 1, what="the first of them")
             taken = progress(*ends).read
             assert taken <= PER_DIRECTION, f"the gateway has read {taken} bytes"
-            grown = own_memory(gateway.process.pid) - memory
+            grown = gateway.own_memory() - memory
             assert grown < 1 << 20, f"{grown >> 10} KiB more"
             assert in_flight(gateway) == 1
             gate.opened.set()
@@ -433,9 +433,9 @@ def keep(end: socket.socket, size: int) -> None:
 
 def has_settled(gateway: GatewayProcess) -> bool:
     """The gateway's event loop has nothing to do but to sweep."""
-    used = loop_seconds(gateway.process.pid)
+    used = gateway.loop_seconds()
     threading.Event().wait(0.2)
-    return loop_seconds(gateway.process.pid) - used < 0.02
+    return gateway.loop_seconds() - used < 0.02
 
 
 def upload_until_nothing_moves(clients: list[RawClient]) -> None:
@@ -459,7 +459,7 @@ def test_t19_what_waits_for_a_slow_peer_is_bounded(tmp_path: Path, direction: st
         gateway = stack.enter_context(GatewayProcess(crowded(backend.url), tmp_path))
         clients = [stack.enter_context(gateway.client(20)) for _ in range(SLOW)]
         assert gateway.ask(scoring(b"ok")).body == b"ok"
-        before = own_memory(gateway.process.pid)
+        before = gateway.own_memory()
         for client in clients:
             keep(client.socket, 32 << 10)
             if direction == "answers":
@@ -471,7 +471,7 @@ def test_t19_what_waits_for_a_slow_peer_is_bounded(tmp_path: Path, direction: st
             wait_until(lambda: flood.heads == SLOW, what="the requests at the container")
             upload_until_nothing_moves(clients)
         wait_until(lambda: has_settled(gateway), 15, "rest")
-        each = (own_memory(gateway.process.pid) - before) / SLOW
+        each = (gateway.own_memory() - before) / SLOW
         assert each < PER_DIRECTION, f"{each / 1024:.0f} KiB for every slow peer"
         assert gateway.ask(scoring(b"ok")).body == b"ok", "others are served"
         flood.release.set()

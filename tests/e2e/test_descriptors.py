@@ -19,7 +19,7 @@ import pytest
 from tests.support.backends import FakeBackend, Link
 from tests.support.gateways import KEY, GatewayProcess, wait_until
 from tests.support.raw import Closed, RawClient, request
-from tests.support.resources import loop_seconds, starved
+from tests.support.resources import starved
 from tests.support.tools import tool
 
 CONNECTIONS, UPSTREAM = 60, 20
@@ -148,8 +148,8 @@ def test_t18_without_descriptors_those_who_are_connected_are_served_on(
         assert holding.held.acquire(timeout=5)
         assert scores(clients[1])
 
-        pid = gateway.process.pid
-        with starved(pid, spare=3):
+        worker = gateway.worker()
+        with starved(worker, spare=3):
             metrics = scraper.read()
             assert metrics["process_max_fds"] - metrics["process_open_fds"] <= 8, "the alarm"
             newcomers = [stack.enter_context(gateway.client()) for _ in range(40)]
@@ -159,9 +159,9 @@ def test_t18_without_descriptors_those_who_are_connected_are_served_on(
                 assert all(scores(client, b"[%d]" % turn) for client in clients[1:])
             assert scraper.read()["gateway_requests_in_flight"] == 1
             # Nobody outside knocks now, or is made to wait: there is nothing to do.
-            idle = loop_seconds(pid)
+            idle = gateway.loop_seconds()
             threading.Event().wait(0.5)
-            assert loop_seconds(pid) - idle < 0.1, "it spins"
+            assert gateway.loop_seconds() - idle < 0.1, "it spins"
 
             for client in newcomers:
                 client.close()
@@ -183,7 +183,7 @@ def test_t18_a_request_that_needs_a_new_connection_fails_alone(
         one, two = (stack.enter_context(gateway.client()) for _ in range(2))
         assert scores(one)
         assert scores(two)
-        with starved(gateway.process.pid, spare=0):
+        with starved(gateway.worker(), spare=0):
             # There may be gaps below the highest descriptor; newcomers take them.
             newcomers = [stack.enter_context(gateway.client()) for _ in range(10)]
             for client in newcomers:
@@ -213,7 +213,7 @@ def test_t18_the_access_log_survives_a_rotation_without_descriptors(
         client = stack.enter_context(gateway.client())
         assert scores(client)
         wait_until(lambda: path.read_text().count("\n") == 1, what="the first line")
-        with starved(gateway.process.pid, spare=0):
+        with starved(gateway.worker(), spare=0):
             for _ in range(10):
                 is_turned_away(stack.enter_context(gateway.client()))
             path.rename(old)

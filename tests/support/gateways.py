@@ -16,6 +16,14 @@ from pathlib import Path
 from types import TracebackType
 
 from tests.support.raw import Answer, RawClient, request
+from tests.support.resources import (
+    descriptors,
+    family,
+    loop_seconds,
+    own_memory,
+    peak_memory,
+    proportional_memory,
+)
 
 # More than any test needs, where places at the container are not what is tested.
 MANY = "concurrency: 1000, connections: {max: 1000}"
@@ -155,16 +163,36 @@ class GatewayProcess:
                 total += float(line.rsplit(" ", 1)[1])
         return total
 
+    def workers(self) -> list[int]:
+        """The processes that serve clients, in the order in which they were started. Where one
+        process does everything it is that."""
+        own, *below = family(self.process.pid)
+        return below or [own]
+
+    def worker(self) -> int:
+        """The only process that serves clients."""
+        (worker,) = self.workers()
+        return worker
+
     def memory(self) -> int:
-        """Proportional set size in bytes."""
-        text = Path(f"/proc/{self.process.pid}/smaps_rollup").read_text()
-        match = re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)
-        assert match is not None
-        return int(match[1]) * 1024
+        """Proportional set size of all its processes in bytes."""
+        return proportional_memory(self.process.pid)
+
+    def own_memory(self) -> int:
+        """Resident memory of all its processes in bytes, without what they share with others."""
+        return own_memory(self.process.pid)
+
+    def peak_memory(self) -> int:
+        """The most resident memory in bytes since this was last asked, of all its processes."""
+        return peak_memory(self.process.pid)
 
     def descriptors(self) -> int:
-        """Open file descriptors."""
-        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+        """Open file descriptors of all its processes."""
+        return descriptors(self.process.pid)
+
+    def loop_seconds(self) -> float:
+        """CPU time of the event loops that serve clients."""
+        return sum(map(loop_seconds, self.workers()))
 
 
 def wait_until(condition: object, timeout: float = 5.0, what: str = "it") -> None:
