@@ -123,7 +123,14 @@ class Pool:
         one, and in a busy loop that is behind everything else that there is to do. Somebody must be
         waiting: a backend with one thread that finds a silent connection serves nobody else.
         """
-        if self.closes and self._spare is None and not self._dialling and self._open < self.limit:
+        # Those who wait for a connection already will have what is being opened.
+        spoken_for = len(self._waiting)
+        if (
+            self.closes
+            and self._spare is None
+            and self._dialling <= spoken_for
+            and self._open < self.limit
+        ):
             self._dial_one()
 
     def dismiss(self) -> None:

@@ -247,6 +247,16 @@ def test_whoever_waits_already_gets_it(closing: Hall) -> None:
     assert closing.pool.tally.connects == 1
 
 
+def test_one_that_is_waited_for_is_not_taken_for_the_next_one(closing: Hall) -> None:
+    guest = closing.guest()
+    prepare(closing)
+    prepare(closing)
+    connection, spare = closing.connect(), closing.connect()
+    assert guest.got is connection
+    assert closing.take() is spare
+    assert closing.pool.tally.connects == 2
+
+
 @pytest.mark.parametrize("end", ["dismiss", "close"])
 def test_when_nobody_is_next_it_is_closed(closing: Hall, end: str) -> None:
     prepare(closing)
