@@ -18,8 +18,8 @@ import pytest
 from tests.support.backends import FakeBackend, Link
 from tests.support.gateways import GatewayProcess, minimal, wait_until
 from tests.support.raw import Answer, RawClient, request
-from tests.support.resources import family
 from tests.support.tokens import Issuer, claims
+from tests.support.usage import family
 
 CANARY = "canary-3f9d1c"
 KEYS = {name: f"{CANARY}-{name}-0123456789" for name in ("TEST_KEY", "TEST_SECOND_KEY", "ADMIN")}

@@ -21,7 +21,7 @@ from gateway.app import Gateway, load
 from tests.support.backends import FakeBackend, Link, answering, choosing
 from tests.support.gateways import KEY, SECOND_KEY, GatewayProcess, minimal
 from tests.support.raw import request
-from tests.support.resources import family
+from tests.support.usage import family
 
 REFUSED = "Unauthorized, the key or token is not valid"
 MISSING = "Unauthorized, no Authorization header"

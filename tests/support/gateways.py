@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tests.support.raw import Answer, RawClient, request
-from tests.support.resources import (
+from tests.support.usage import (
     descriptors,
     family,
     loop_seconds,
@@ -29,8 +29,8 @@ from tests.support.resources import (
 MANY = "concurrency: 1000, connections: {max: 1000}"
 KEY = "primary-key-of-the-tests-0123456789"
 SECOND_KEY = "secondary-key-of-the-tests-98765432"
-_ADDRESS = r"http://(\[[0-9a-f:]+\]|[0-9.]+):(\d+)"
-_LISTENING = re.compile(f"on {_ADDRESS}, admin on {_ADDRESS}")
+_ADDRESS = r"(\[[0-9a-f:]+\]|[0-9.]+):(\d+)"
+_LISTENING = re.compile(f"on https?://{_ADDRESS}, admin on http://{_ADDRESS}")
 
 
 def minimal(backend: str, more: str = "", top: str = "") -> str:
