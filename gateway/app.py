@@ -29,7 +29,7 @@ from gateway.control.overview import describe_deployments, endpoint_statistics
 from gateway.core.backends import parse_backend
 from gateway.core.heads import HeadLimits
 from gateway.core.identity import request_ids
-from gateway.core.statistics import Statistics
+from gateway.core.statistics import LagTally, Statistics
 from gateway.edge.access_log import AccessLog, Writer
 from gateway.edge.listener import Listener
 from gateway.edge.phases import Patience
@@ -97,6 +97,7 @@ class Gateway:
             settings.admin.token.read(source.base, environment) if settings.admin.token else None
         )
         self._listener = _listener(settings, self._wired)
+        self._lag = LagTally()
         #: Where the gateway listens once it has started, ports chosen by the system included.
         self.address: tuple[str, int] = settings.listen.address
         self.admin_address: tuple[str, int] = settings.admin.address
@@ -164,6 +165,8 @@ class Gateway:
             self._wired.tally,
             endpoint_statistics(self._wired.endpoints.values()),
             self._access_log.dropped,
+            self._lag,
+            time.process_time(),
         )
 
     def configuration(self) -> Any:
@@ -184,9 +187,11 @@ class Gateway:
     def _pools(self) -> list[Pool]:
         return [p for e in self._wired.endpoints.values() for d in e.deployments for p in d.pools]
 
-    def _expire_connections(self) -> None:
-        asyncio.get_running_loop().call_later(0.25, self._expire_connections)
+    def _expire_connections(self, due: float | None = None) -> None:
         now = time.monotonic()
+        if due is not None:
+            self._lag.observe(max(0.0, now - due))
+        asyncio.get_running_loop().call_later(0.25, self._expire_connections, now + 0.25)
         for pool in self._pools():
             pool.expire(now)
 

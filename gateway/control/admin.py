@@ -14,7 +14,7 @@ import orjson
 from aiohttp import web
 
 from gateway import __version__
-from gateway.control.metrics import CONTENT_TYPE
+from gateway.control.exposition import CONTENT_TYPE
 
 _log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

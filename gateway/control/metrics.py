@@ -1,301 +1,151 @@
-"""Statistics in the Prometheus exposition format.
+"""Everything that the page of metrics shows: what the workers count, and what is known of them.
 
-The request path counts in plain numbers; they become metric families when a scrape asks. Every
-label value is a configured name, a status code or a member of a fixed set (reliability.md T42).
+The request path counts in plain numbers; workers report what has changed (``core/series.py``), the
+sums are kept here (``core/totals.py``) and become text when a scrape asks (``exposition.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    InfoMetricFamily,
-    Metric,
-)
-from prometheus_client.exposition import generate_latest
-from prometheus_client.registry import Collector
+import gc
+import math
+import os
+import platform
+import resource
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from gateway import __version__
-from gateway.core.statistics import (
-    BatchStatistics,
-    EndpointStatistics,
-    Histogram,
-    Statistics,
-    Tally,
-)
+from gateway.control.exposition import Page, Sample
+from gateway.control.processes import usage
+from gateway.core.series import Reporter
+from gateway.core.statistics import Statistics
+from gateway.core.totals import Totals
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+# Why a worker was replaced: it ended by itself, a signal ended it, or its loop had come to a stop.
+RESTART_REASONS = ("exited", "killed", "stuck")
+RELOAD_RESULTS = ("success", "failure")
 
 
-class GatewayCollector(Collector):
-    """Turns the statistics of the moment into metric families."""
+@dataclass(frozen=True, slots=True)
+class Supervision:
+    """What the supervisor knows of its own, at one moment."""
 
-    def __init__(self, source: Callable[[], Statistics]) -> None:
-        self._source = source
+    #: Process identifiers of the workers that are up, by their numbers.
+    workers: Mapping[int, int]
+    #: By one of ``RESTART_REASONS``.
+    restarts: Mapping[str, int] = field(default_factory=dict)
+    generation: int = 1
+    #: By one of ``RELOAD_RESULTS``.
+    reloads: Mapping[str, int] = field(default_factory=dict)
+    last_reload_successful: bool = True
+    #: Unix time at which they end, by what they are used for and the configured name of the file.
+    certificates: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
-    def collect(self) -> Iterable[Metric]:
-        statistics = self._source()
-        yield InfoMetricFamily(
-            "gateway_build", "The running gateway.", value={"version": __version__}
-        )
-        yield from _requests(statistics)
-        yield from _queues(statistics.endpoints)
-        yield from _batches(statistics.endpoints)
-        yield from _batch_outcomes(statistics.endpoints)
-        yield from _connections(statistics)
-        yield from _backends(statistics.endpoints)
-        yield from _authentication(statistics.endpoints)
-        yield CounterMetricFamily(
-            "gateway_access_log_dropped_lines",
-            "Lines of the access log that could not be written in time.",
-            value=statistics.log_dropped,
-        )
+
+class Metrics:
+    """The page of metrics, over the lives of many workers."""
+
+    def __init__(self) -> None:
+        #: Where the workers' reports go.
+        self.totals = Totals()
+        self._page = Page(self.totals)
+        python = platform.python_version()
+        major, minor, patch = platform.python_version_tuple()
+        self._fixed: dict[str, Sequence[Sample]] = {
+            "gateway_build_info": [((("version", __version__), ("python", python)), 1)],
+            "python_info": [
+                (
+                    (
+                        ("implementation", platform.python_implementation()),
+                        ("major", major),
+                        ("minor", minor),
+                        ("patchlevel", patch),
+                        ("version", python),
+                    ),
+                    1,
+                )
+            ],
+        }
+
+    def render(self, supervision: Supervision) -> bytes:
+        """The page as it is now, to be sent with ``exposition.CONTENT_TYPE``."""
+        others = self._fixed | _supervision(supervision) | _workers(supervision.workers)
+        return self._page.render(others | _process() | _collector())
 
 
 def exposition(source: Callable[[], Statistics]) -> Callable[[], bytes]:
-    """A function that renders all metrics, those of the process included."""
-    registry = CollectorRegistry()
-    registry.register(GatewayCollector(source))
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
-    GCCollector(registry=registry)
-    return lambda: generate_latest(registry)
+    """A function that renders the page of one process, which serves and is asked itself.
+
+    :param source: gives the statistics of the moment.
+    """
+    metrics, reporter = Metrics(), Reporter()
+    supervision = Supervision({0: os.getpid()})
+
+    def render() -> bytes:
+        metrics.totals.apply(0, reporter.report(source()))
+        return metrics.render(supervision)
+
+    return render
 
 
-def _tallies(statistics: Statistics) -> Iterator[tuple[str, str, Tally]]:
-    """Endpoint, deployment and what happened there. Empty names stand for requests that ended
-    before an endpoint or a deployment was found."""
-    yield "", "", statistics.unrouted
-    for endpoint in statistics.endpoints:
-        yield endpoint.name, "", endpoint.tally
-        for name, deployment in endpoint.deployments.items():
-            yield endpoint.name, name, deployment.tally
-
-
-def _requests(statistics: Statistics) -> Iterator[Metric]:
-    labels = ["endpoint", "deployment"]
-    requests = CounterMetricFamily(
-        "gateway_requests", "Requests answered.", labels=[*labels, "code"]
-    )
-    faults = CounterMetricFamily(
-        "gateway_faults", "Requests that failed, by what went wrong.", labels=[*labels, "fault"]
-    )
-    in_flight = GaugeMetricFamily(
-        "gateway_requests_in_flight", "Requests being handled.", labels=["endpoint"]
-    )
-    at_deployment = GaugeMetricFamily(
-        "gateway_deployment_requests_in_flight",
-        "Requests that a deployment was chosen for and that are not answered yet.",
-        labels=labels,
-    )
-    duration = HistogramMetricFamily(
-        "gateway_request_duration_seconds",
-        "From the end of the request's header to the end of the answer.",
-        labels=labels,
-    )
-    upstream = HistogramMetricFamily(
-        "gateway_upstream_duration_seconds",
-        "From sending to the container to its answer (to its header, if that is streamed).",
-        labels=labels,
-    )
-    for endpoint, deployment, tally in _tallies(statistics):
-        names = [endpoint, deployment]
-        for code, count in sorted(tally.codes.items()):
-            requests.add_metric([*names, str(code)], count)
-        for fault, count in sorted(tally.faults.items()):
-            faults.add_metric([*names, fault], count)
-        _add_histogram(duration, names, tally.duration)
-        if deployment:
-            _add_histogram(upstream, names, tally.upstream)
-            at_deployment.add_metric(names, tally.in_flight)
-        elif endpoint:
-            in_flight.add_metric([endpoint], tally.in_flight)
-    yield from (requests, faults, in_flight, at_deployment, duration, upstream)
-
-
-def _queues(endpoints: Iterable[EndpointStatistics]) -> Iterator[Metric]:
-    labels = ["endpoint", "deployment"]
-    places = GaugeMetricFamily(
-        "gateway_places", "Requests that the containers may have at a time.", labels=labels
-    )
-    taken = GaugeMetricFamily("gateway_places_taken", "Of those, taken.", labels=labels)
-    waiting = GaugeMetricFamily(
-        "gateway_queue_length", "Requests that wait for a place.", labels=labels
-    )
-    wait = HistogramMetricFamily(
-        "gateway_queue_wait_seconds",
-        "How long requests waited that found no place free, those that gave up included.",
-        labels=labels,
-    )
-    for endpoint in endpoints:
-        for name, deployment in endpoint.deployments.items():
-            names = [endpoint.name, name]
-            taken.add_metric(names, deployment.places[0])
-            places.add_metric(names, deployment.places[1])
-            waiting.add_metric(names, deployment.waiting)
-            _add_histogram(wait, names, deployment.queue.wait)
-    yield from (places, taken, waiting, wait)
-
-
-def _batching(
-    endpoints: Iterable[EndpointStatistics],
-) -> Iterator[tuple[list[str], BatchStatistics]]:
-    """Endpoint and deployment, for those where requests are merged or compared."""
-    for endpoint in endpoints:
-        for name, deployment in endpoint.deployments.items():
-            if deployment.batching is not None:
-                yield [endpoint.name, name], deployment.batching
-
-
-def _batches(endpoints: Iterable[EndpointStatistics]) -> Iterator[Metric]:
-    labels = ["endpoint", "deployment"]
-    rows = HistogramMetricFamily("gateway_batch_rows", "Rows of a merged call.", labels=labels)
-    requests = HistogramMetricFamily(
-        "gateway_batch_requests", "Requests that a merged call stood for.", labels=labels
-    )
-    cap = GaugeMetricFamily(
-        "gateway_batch_row_cap", "Rows that a merged call may have at present.", labels=labels
-    )
-    families = GaugeMetricFamily(
-        "gateway_batch_kinds",
-        "Kinds of requests seen, by whether they are merged: proving, on, off.",
-        labels=[*labels, "state"],
-    )
-    counters = {
-        "isolations": CounterMetricFamily(
-            "gateway_batch_isolations",
-            "Merged calls whose answer did not serve everybody.",
-            labels=labels,
-        ),
-        "extra_calls": CounterMetricFamily(
-            "gateway_batch_extra_calls", "Calls for isolation and for proofs.", labels=labels
-        ),
-        "scattered": CounterMetricFamily(
-            "gateway_scattered_requests", "Requests that were cut into parts.", labels=labels
-        ),
-        "fallbacks": CounterMetricFamily(
-            "gateway_batch_fallbacks", "How often merging was stopped for a while.", labels=labels
-        ),
+def _supervision(of: Supervision) -> dict[str, Sequence[Sample]]:
+    return {
+        "gateway_workers": [((), len(of.workers))],
+        "gateway_worker_restarts_total": _each("reason", RESTART_REASONS, of.restarts),
+        "gateway_config_generation": [((), of.generation)],
+        "gateway_reloads_total": _each("result", RELOAD_RESULTS, of.reloads),
+        "gateway_config_last_reload_successful": [((), int(of.last_reload_successful))],
+        "gateway_certificate_expiry_timestamp_seconds": [
+            ((("use", use), ("file", file)), ends) for (use, file), ends in of.certificates.items()
+        ],
     }
-    for names, batching in _batching(endpoints):
-        _add_histogram(rows, names, batching.tally.rows)
-        _add_histogram(requests, names, batching.tally.requests)
-        cap.add_metric(names, batching.cap)
-        for state, count in batching.families.items():
-            families.add_metric([*names, state], count)
-        for field, counter in counters.items():
-            counter.add_metric(names, getattr(batching.tally, field))
-    yield from (rows, requests, cap, families, *counters.values())
 
 
-def _batch_outcomes(endpoints: Iterable[EndpointStatistics]) -> Iterator[Metric]:
-    labels = ["endpoint", "deployment"]
-    flushes = CounterMetricFamily(
-        "gateway_batches", "Merged calls, by what made them leave.", labels=[*labels, "flush"]
-    )
-    proofs = CounterMetricFamily(
-        "gateway_batch_proofs",
-        "Merged calls whose requests were scored alone, too, to compare.",
-        labels=[*labels, "result"],
-    )
-    calls = CounterMetricFamily(
-        "gateway_shadow_calls", "Merged calls whose answers nobody gets.", labels=labels
-    )
-    comparisons = CounterMetricFamily(
-        "gateway_shadow_comparisons",
-        "Requests of the sample, by how a merged answer compares with theirs.",
-        labels=[*labels, "result"],
-    )
-    for names, batching in _batching(endpoints):
-        for flush, count in batching.tally.flushes.items():
-            flushes.add_metric([*names, flush], count)
-        for result, count in batching.tally.proofs.items():
-            proofs.add_metric([*names, result], count)
-        if batching.shadow is not None:
-            calls.add_metric(names, batching.shadow.calls)
-            for result, count in batching.shadow.results.items():
-                comparisons.add_metric([*names, result], count)
-    yield from (flushes, proofs, calls, comparisons)
+def _each(label: str, values: Sequence[str], counts: Mapping[str, int]) -> list[Sample]:
+    """Those that have not happened yet are counted too: an increase from nothing is none."""
+    return [(((label, value),), counts.get(value, 0)) for value in values]
 
 
-def _add_histogram(family: HistogramMetricFamily, labels: list[str], data: Histogram) -> None:
-    buckets: list[tuple[str, float]] = []
-    count = 0
-    for bound, own in zip((*data.bounds, float("inf")), data.counts, strict=True):
-        count += own
-        buckets.append(("+Inf" if bound == float("inf") else repr(bound), count))
-    family.add_metric(labels, buckets, data.total)
-
-
-def _connections(statistics: Statistics) -> Iterator[Metric]:
-    tally = statistics.connections
-    yield GaugeMetricFamily("gateway_connections", "Open client connections.", value=tally.open)
-    yield GaugeMetricFamily(
-        "gateway_connections_limit", "Client connections accepted at most.", value=tally.limit
-    )
-    for name, text, value in (
-        ("accepted", "Client connections accepted.", tally.accepted),
-        ("refused", "Client connections turned away at the limit.", tally.refused),
-    ):
-        yield CounterMetricFamily(f"gateway_connections_{name}", text, value=value)
-    yield CounterMetricFamily(
-        "gateway_pipelined_requests", "Requests that came before their turn.", value=tally.pipelined
-    )
-    timeouts = CounterMetricFamily(
-        "gateway_client_timeouts", "Clients not waited for any longer.", labels=["waiting_for"]
-    )
-    for kind, count in tally.timeouts.items():
-        timeouts.add_metric([kind], count)
-    yield timeouts
-
-
-def _backends(endpoints: Iterable[EndpointStatistics]) -> Iterator[Metric]:
-    labels = ["endpoint", "deployment", "backend"]
-    connections = GaugeMetricFamily(
-        "gateway_upstream_connections", "Connections to a backend.", labels=labels
-    )
-    counters = {
-        "connects": CounterMetricFamily(
-            "gateway_upstream_connects", "Connections opened or tried.", labels=labels
-        ),
-        "connect_failures": CounterMetricFamily(
-            "gateway_upstream_connect_failures", "Connections that failed.", labels=labels
-        ),
-        "reused": CounterMetricFamily(
-            "gateway_upstream_reused", "Requests sent on a kept connection.", labels=labels
-        ),
-        "stale": CounterMetricFamily(
-            "gateway_upstream_stale", "Of those, sent again: it had just closed.", labels=labels
-        ),
+def _workers(workers: Mapping[int, int]) -> dict[str, Sequence[Sample]]:
+    uses = [(number, use) for number, pid in workers.items() if (use := usage(pid)) is not None]
+    return {
+        "gateway_worker_resident_memory_bytes": [
+            ((("worker", str(number)),), use.resident) for number, use in uses
+        ],
+        "gateway_worker_open_fds": [
+            ((("worker", str(number)),), use.descriptors) for number, use in uses
+        ],
     }
-    for endpoint in endpoints:
-        for deployment, data in endpoint.deployments.items():
-            for backend, (opened, tally) in data.backends.items():
-                names = [endpoint.name, deployment, backend]
-                connections.add_metric(names, opened)
-                for field, family in counters.items():
-                    family.add_metric(names, getattr(tally, field))
-    yield connections
-    yield from counters.values()
 
 
-def _authentication(endpoints: Iterable[EndpointStatistics]) -> Iterator[Metric]:
-    outcomes = CounterMetricFamily(
-        "gateway_authentications", "How authentication went.", labels=["endpoint", "outcome"]
-    )
-    fetches = CounterMetricFamily(
-        "gateway_jwks_fetches", "Fetches of a JWK Set.", labels=["endpoint", "result"]
-    )
-    for endpoint in endpoints:
-        for outcome, count in endpoint.authentications.items():
-            outcomes.add_metric([endpoint.name, outcome], count)
-        if endpoint.key_fetches is not None:
-            good, bad = endpoint.key_fetches
-            fetches.add_metric([endpoint.name, "success"], good)
-            fetches.add_metric([endpoint.name, "failure"], bad)
-    yield outcomes
-    yield fetches
+def _process() -> dict[str, Sequence[Sample]]:
+    """Of the process that is asked, under the names that the client libraries have in common."""
+    use = usage(os.getpid())
+    if use is None:
+        return {}
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    values = {
+        "process_virtual_memory_bytes": use.virtual,
+        "process_resident_memory_bytes": use.resident,
+        "process_start_time_seconds": use.started,
+        "process_cpu_seconds_total": use.cpu,
+        "process_open_fds": use.descriptors,
+        "process_max_fds": math.inf if limit == resource.RLIM_INFINITY else limit,
+    }
+    return {name: [((), value)] for name, value in values.items()}
+
+
+def _collector() -> dict[str, Sequence[Sample]]:
+    """Under the names that Python's client library has for it."""
+    generations = gc.get_stats()
+    return {
+        f"python_gc_{name}_total": [
+            ((("generation", str(number)),), generation[field])
+            for number, generation in enumerate(generations)
+        ]
+        for name, field in (
+            ("objects_collected", "collected"),
+            ("objects_uncollectable", "uncollectable"),
+            ("collections", "collections"),
+        )
+    }

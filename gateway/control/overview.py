@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,6 +14,7 @@ from gateway.engine.shadowing import Shadow
 # Kinds of requests that are shown of one deployment, those seen last.
 _SHOWN = 32
 _LONGEST_PATH = 200
+_STATES = tuple(state.value for state in State)
 
 
 def endpoint_statistics(endpoints: Iterable[Endpoint]) -> list[EndpointStatistics]:
@@ -24,9 +24,7 @@ def endpoint_statistics(endpoints: Iterable[Endpoint]) -> list[EndpointStatistic
             endpoint.name,
             endpoint.tally,
             endpoint.gate.outcomes,
-            (endpoint.keeper.fetches - endpoint.keeper.failures, endpoint.keeper.failures)
-            if endpoint.keeper is not None
-            else None,
+            endpoint.keeper,
             {deployment.name: _statistics(deployment) for deployment in endpoint.deployments},
         )
         for endpoint in endpoints
@@ -37,8 +35,9 @@ def _statistics(deployment: Deployment) -> DeploymentStatistics:
     slots, batcher = deployment.slots, deployment.batcher
     batching = None
     if batcher is not None:
-        states = Counter(family.confidence.state.value for family in batcher.families)
-        families = {state.value: states[state.value] for state in State}
+        families = dict.fromkeys(_STATES, 0)
+        for family in batcher.families:
+            families[family.confidence.state.value] += 1
         shadow = None if deployment.shadow is None else deployment.shadow.tally
         batching = BatchStatistics(batcher.tally, batcher.cap, families, shadow)
     return DeploymentStatistics(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from gateway.core.lanes import Flush
 
@@ -20,7 +21,10 @@ LATENCY_BOUNDS = (
     60.0,
 )  # fmt: skip
 
-
+# How late the loop is. Below the first it is on time, above the last it is about to be replaced.
+LAG_BOUNDS = (
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+)  # fmt: skip
 # Rows of a merged call, and requests in it.
 BATCH_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
@@ -147,6 +151,42 @@ class BackendTally:
         self.stale = 0
 
 
+class LagTally:
+    """How late the event loop comes to what is due, looked at again and again."""
+
+    __slots__ = ("_before", "_now", "_seen", "_window", "late")
+
+    def __init__(self, window: int = 60) -> None:
+        """:param window: observations; see ``worst``."""
+        self.late = Histogram(LAG_BOUNDS)
+        self._window = window
+        self._seen = 0
+        self._now = self._before = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """:param seconds: how much later than asked for a timer went off."""
+        self.late.observe(seconds)
+        if self._seen == self._window:
+            self._seen, self._before, self._now = 0, self._now, 0.0
+        self._seen += 1
+        self._now = max(self._now, seconds)
+
+    @property
+    def worst(self) -> float:
+        """Of the last ``window`` observations, and of up to as many before.
+
+        Not since it was last asked for: it is asked more often than anybody looks at the answer.
+        """
+        return max(self._now, self._before)
+
+
+class Fetching(Protocol):
+    """Whoever fetches verification keys: how often, and how often in vain."""
+
+    fetches: int
+    failures: int
+
+
 @dataclass(slots=True)
 class BatchStatistics:
     """``cap`` is how many rows a call may have at present; ``families`` counts kinds of requests by
@@ -177,20 +217,23 @@ class DeploymentStatistics:
 
 @dataclass(slots=True)
 class EndpointStatistics:
-    """``key_fetches`` are successful and failed fetches of verification keys, if there are any."""
+    """``authentications`` is the mapping that they are counted in, ``keeper`` whoever fetches
+    verification keys, if there are any."""
 
     name: str
     tally: Tally
     authentications: dict[str, int]
-    key_fetches: tuple[int, int] | None
+    keeper: Fetching | None
     deployments: dict[str, DeploymentStatistics]
 
 
 @dataclass(slots=True)
 class Statistics:
-    """Everything that is counted, at one moment."""
+    """Everything that one process counts, at one moment. ``cpu`` is its seconds of CPU time."""
 
     connections: ConnectionTally
     unrouted: Tally
     endpoints: list[EndpointStatistics]
     log_dropped: int
+    lag: LagTally
+    cpu: float

@@ -6,6 +6,7 @@ Dashboards and alerts are written against the names below, so a change here is a
 from __future__ import annotations
 
 import math
+import platform
 import subprocess
 from collections.abc import Iterator
 
@@ -14,30 +15,30 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway import __version__
-from gateway.control.metrics import CONTENT_TYPE, exposition
+from gateway.control.metrics import exposition
 from gateway.core.gates import OUTCOMES
 from gateway.core.lanes import Flush
-from gateway.core.statistics import (
-    LATENCY_BOUNDS,
-    BackendTally,
-    BatchStatistics,
-    BatchTally,
-    ConnectionTally,
-    DeploymentStatistics,
-    EndpointStatistics,
-    QueueTally,
-    ShadowTally,
-    Statistics,
-    Tally,
-)
+from gateway.core.statistics import LATENCY_BOUNDS
 from tests.support.backends import FakeBackend, answering
+from tests.support.counted import made_up
 from tests.support.gateways import KEY, GatewayProcess, minimal
 from tests.support.raw import request
 from tests.support.tools import tool
 
 # Family as the parser names it: (type, labels of its samples without `le`).
 FAMILIES = {
-    "gateway_build_info": ("gauge", {"version"}),
+    "gateway_build_info": ("gauge", {"version", "python"}),
+    "gateway_workers": ("gauge", set()),
+    "gateway_worker_restarts": ("counter", {"reason"}),
+    "gateway_worker_cpu_seconds": ("counter", {"worker"}),
+    "gateway_worker_resident_memory_bytes": ("gauge", {"worker"}),
+    "gateway_worker_open_fds": ("gauge", {"worker"}),
+    "gateway_event_loop_lag_seconds": ("histogram", set()),
+    "gateway_event_loop_lag_max_seconds": ("gauge", {"worker"}),
+    "gateway_config_generation": ("gauge", set()),
+    "gateway_reloads": ("counter", {"result"}),
+    "gateway_config_last_reload_successful": ("gauge", set()),
+    "gateway_certificate_expiry_timestamp_seconds": ("gauge", set()),
     "gateway_requests": ("counter", {"endpoint", "deployment", "code"}),
     "gateway_faults": ("counter", {"endpoint", "deployment", "fault"}),
     "gateway_requests_in_flight": ("gauge", {"endpoint"}),
@@ -75,70 +76,6 @@ FAMILIES = {
     "gateway_jwks_fetches": ("counter", {"endpoint", "result"}),
     "gateway_access_log_dropped_lines": ("counter", set()),
 }
-
-
-STATES = ("proving", "on", "off")
-
-
-def made_up() -> Statistics:
-    """Numbers that are all different, so that none can stand in for another."""
-    connections = ConnectionTally(1000)
-    connections.open, connections.accepted, connections.refused = 3, 11, 2
-    connections.pipelined = 5
-    connections.timeouts.update(head=21, body=22, idle=23, write=24)
-    unrouted, own, blue = Tally(), Tally(), Tally()
-    unrouted.codes, unrouted.faults = {404: 31, 400: 32}, {"no_route": 31}
-    own.codes, own.faults, own.in_flight = {401: 41}, {"no_credentials": 41}, 7
-    blue.codes, blue.in_flight = {200: 51, 502: 52}, 6
-    for seconds in (0.0004, 0.0005, 0.0006, 0.03, 70.0):
-        blue.duration.observe(seconds)
-    blue.upstream.observe(0.002)
-    queue = QueueTally()
-    queue.wait.observe(0.03)
-    backend = BackendTally()
-    backend.connects, backend.connect_failures = 61, 62
-    backend.reused, backend.stale = 63, 64
-    return Statistics(
-        connections,
-        unrouted,
-        [
-            EndpointStatistics(
-                "first",
-                own,
-                dict.fromkeys(OUTCOMES, 0) | {"key": 71, "missing": 72},
-                (81, 82),
-                {
-                    "blue": DeploymentStatistics(
-                        blue, (5, 6), 7, queue, made_up_batching(), {"10.0.0.1:80": (4, backend)}
-                    ),
-                    "green": DeploymentStatistics(
-                        Tally(),
-                        (0, 1),
-                        0,
-                        QueueTally(),
-                        BatchStatistics(BatchTally(), 32, dict.fromkeys(STATES, 0)),
-                        {},
-                    ),
-                    "red": DeploymentStatistics(Tally(), (0, 1), 0, QueueTally(), None, {}),
-                },
-            ),
-            EndpointStatistics("second", Tally(), dict.fromkeys(OUTCOMES, 0), None, {}),
-        ],
-        log_dropped=91,
-    )
-
-
-def made_up_batching() -> BatchStatistics:
-    tally, shadow = BatchTally(), ShadowTally()
-    for rows in (1, 2, 3, 5000):
-        tally.rows.observe(rows)
-    tally.requests.observe(2)
-    tally.isolations, tally.extra_calls, tally.fallbacks, tally.scattered = 101, 102, 103, 104
-    tally.flushes.update(slot_free=111, full=112, bytes=113, delay=114, deadline=115)
-    tally.proofs.update(proved=121, disproved=122, inconclusive=123)
-    shadow.calls = 131
-    shadow.results.update(agree=141, differ=142, incomparable=143, ineligible=144, dropped=145)
-    return BatchStatistics(tally, 151, {"proving": 161, "on": 162, "off": 163}, shadow)
 
 
 def families(text: str) -> dict[str, Metric]:
@@ -186,7 +123,16 @@ AT = BLUE | {"backend": "10.0.0.1:80"}
 @pytest.mark.parametrize(
     ("name", "labels", "wanted"),
     [
-        ("gateway_build_info", {"version": __version__}, 1),
+        ("gateway_build_info", {"version": __version__, "python": platform.python_version()}, 1),
+        ("gateway_workers", {}, 1),
+        ("gateway_worker_restarts_total", {"reason": "killed"}, 0),
+        ("gateway_worker_cpu_seconds_total", {"worker": "0"}, 171.5),
+        ("gateway_event_loop_lag_seconds_count", {}, 2),
+        ("gateway_event_loop_lag_seconds_sum", {}, 0.024),
+        ("gateway_event_loop_lag_max_seconds", {"worker": "0"}, 0.02),
+        ("gateway_config_generation", {}, 1),
+        ("gateway_reloads_total", {"result": "failure"}, 0),
+        ("gateway_config_last_reload_successful", {}, 1),
         ("gateway_requests_total", UNROUTED | {"code": "404"}, 31),
         ("gateway_requests_total", UNROUTED | {"code": "400"}, 32),
         ("gateway_requests_total", OWN | {"code": "401"}, 41),
@@ -337,10 +283,6 @@ def test_a_scrape_shows_the_moment_of_the_scrape() -> None:
     after = families(render().decode())
     name = "gateway_access_log_dropped_lines_total"
     assert value(after, name) - value(before, name) == 1
-
-
-def test_the_content_type_is_that_of_the_text_format() -> None:
-    assert CONTENT_TYPE == "text/plain; version=0.0.4; charset=utf-8"
 
 
 @pytest.fixture(scope="module")

@@ -107,7 +107,7 @@ def test_every_number_is_taken_from_where_it_is_counted() -> None:
         family(each.batcher, b"/third").confidence.disproved(NOW, DEPENDENT)
     own = endpoint(blue, green, red)
     (found,) = endpoint_statistics([own])
-    assert (found.name, found.tally, found.key_fetches) == ("diabetes", own.tally, None)
+    assert (found.name, found.tally, found.keeper) == ("diabetes", own.tally, None)
     assert found.authentications == dict.fromkeys(OUTCOMES, 0)
     assert list(found.deployments) == ["blue", "green", "red"]
     first = found.deployments["blue"]
@@ -128,13 +128,13 @@ def test_every_number_is_taken_from_where_it_is_counted() -> None:
     assert last.families == {"proving": 1, "on": 1, "off": 1}
 
 
-def test_fetches_of_keys_are_told_apart_by_how_they_went() -> None:
+def test_whoever_fetches_keys_is_asked_himself_how_it_went() -> None:
     class Keeper:
         fetches, failures = 7, 2
 
     own = endpoint(deployment(), keeper=Keeper())  # type: ignore[arg-type]
     (found,) = endpoint_statistics([own])
-    assert found.key_fetches == (5, 2)
+    assert found.keeper is own.keeper
 
 
 # The page.

@@ -1,0 +1,131 @@
+"""The Prometheus text format, version 0.0.4, at the pace of a machine that has little else to do.
+
+A page is thousands of lines in which a few numbers have changed. So the text of a line up to its
+number is made once, the lines of a column are filled in by one formatting, and what has not changed
+since the last page is not even looked at.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+
+from gateway.control.families import FAMILIES, LAYOUTS, Column
+from gateway.core.series import BILLION, Key, Values
+from gateway.core.totals import Block, Totals
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+# Pairs of name and value.
+Labels = Iterable[tuple[str, str]]
+# Labels and value.
+Sample = tuple[Labels, float]
+
+_IN_LABELS = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
+_IN_HELP = str.maketrans({"\\": r"\\", "\n": r"\n"})
+
+
+class Page:
+    """What workers have counted, as text."""
+
+    def __init__(self, totals: Totals) -> None:
+        self._totals = totals
+        self._headings = {name: heading(name, kind, text) for name, kind, text in FAMILIES}
+        #: The lines of each family, by what they are filled from.
+        self._pieces: dict[str, list[_Piece]] = {name: [] for name in self._headings}
+        self._of_blocks: dict[Block, list[_Piece]] = {}
+
+    def render(self, others: dict[str, Sequence[Sample]]) -> bytes:
+        """The whole page.
+
+        :param others: samples of what no worker counts, by family. Of these there are no
+            histograms.
+        """
+        for block in self._totals.changes():
+            pieces = self._of_blocks.get(block)
+            if pieces is None:
+                pieces = self._of_blocks[block] = self._add(block.key)
+            values = block.values()
+            for piece in pieces:
+                piece.fill(values)
+        parts: list[str] = []
+        for name, top in self._headings.items():
+            parts.append(top)
+            parts += [piece.text for piece in self._pieces[name]]
+            parts += [
+                f"{start(name, labels)}{number(value)}\n" for labels, value in others.get(name, ())
+            ]
+        return "".join(parts).encode()
+
+    def _add(self, key: Key) -> list[_Piece]:
+        names, columns = LAYOUTS[key[0]]
+        labels = tuple(zip(names, key[1:], strict=True))
+        pieces, at = [], 0
+        for column in columns:
+            piece = _Piece(column, labels, at)
+            self._pieces[column.family].append(piece)
+            pieces.append(piece)
+            at += column.width
+        return pieces
+
+
+class _Piece:
+    """The lines that one column of a block becomes."""
+
+    __slots__ = ("_from", "_histogram", "_scaled", "_template", "_to", "text")
+
+    def __init__(self, column: Column, labels: tuple[tuple[str, str], ...], at: int) -> None:
+        """:param at: where in the block's numbers the column begins."""
+        self._from, self._to = at, at + column.width
+        self._histogram = bool(column.bounds)
+        self._scaled = column.scaled
+        self._template = "".join(_template(column, labels))
+        self.text = ""
+
+    def fill(self, values: Values | None) -> None:
+        """:param values: those of the block; None if there are no lines at present."""
+        if values is None:
+            self.text = ""
+            return
+        own: Sequence[float] = values[self._from : self._to]
+        if self._histogram:
+            counts = list(accumulate(own[:-1]))
+            self.text = self._template % (*counts, own[-1] / BILLION, counts[-1])
+        else:
+            if self._scaled:
+                own = [value / BILLION for value in own]
+            self.text = self._template % tuple(own)
+
+
+def _template(column: Column, labels: tuple[tuple[str, str], ...]) -> Iterable[str]:
+    """Lines with ``%s`` in the place of every number, which is how both kinds are to be written."""
+    if column.bounds:
+        starts = [
+            start(f"{column.family}_bucket", (*labels, ("le", bound)))
+            for bound in (*map(repr, column.bounds), "+Inf")
+        ]
+        starts += (start(f"{column.family}_sum", labels), start(f"{column.family}_count", labels))
+    elif column.choices:
+        starts = [start(column.family, (*labels, (column.label, each))) for each in column.choices]
+    else:
+        starts = [start(column.family, labels)]
+    return [each.replace("%", "%%") + "%s\n" for each in starts]
+
+
+def heading(name: str, kind: str, text: str) -> str:
+    """The two lines above a family."""
+    return f"# HELP {name} {text.translate(_IN_HELP)}\n# TYPE {name} {kind}\n"
+
+
+def start(name: str, labels: Labels) -> str:
+    """A line up to its number."""
+    inner = ",".join(f'{label}="{value.translate(_IN_LABELS)}"' for label, value in labels)
+    return f"{name}{{{inner}}} " if inner else f"{name} "
+
+
+def number(value: float) -> str:
+    """As the format writes it, which differs from Python where there is no number."""
+    if math.isfinite(value):
+        return repr(value)
+    return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"

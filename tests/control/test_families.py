@@ -1,0 +1,51 @@
+"""Families and columns fit each other, and the blocks that workers report."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.control.families import FAMILIES, LAYOUTS, Column
+from gateway.core.series import Reporter
+from tests.support.counted import made_up
+
+KINDS = {name: kind for name, kind, _ in FAMILIES}
+
+
+def test_every_family_is_named_once_and_by_the_rules() -> None:
+    assert len(KINDS) == len(FAMILIES)
+    for name, kind, text in FAMILIES:
+        assert kind in ("counter", "gauge", "histogram")
+        assert name.endswith("_total") == (kind == "counter")
+        assert text.endswith(".")
+
+
+def test_columns_belong_to_families_of_their_kind() -> None:
+    for _, columns in LAYOUTS.values():
+        for column in columns:
+            assert (KINDS[column.family] == "histogram") == bool(column.bounds)
+            assert bool(column.label) == bool(column.choices)
+
+
+def test_the_layouts_are_those_of_what_is_reported() -> None:
+    report = Reporter().report(made_up())
+    assert {key[0] for key in report.new} == set(LAYOUTS)
+    for number, values in report.changes.items():
+        kind, *labels = report.new[number]
+        names, columns = LAYOUTS[kind]
+        assert values is not None
+        assert len(values) == sum(column.width for column in columns), kind
+        # The number of the worker is added when reports are added up.
+        assert (*names,) if labels else names in ((), ("worker",))
+        assert len(labels) == len([name for name in names if name != "worker"])
+
+
+@pytest.mark.parametrize(
+    ("column", "width"),
+    [
+        (Column("a"), 1),
+        (Column("a", "flush", ("x", "y", "z")), 3),
+        (Column("a", bounds=(1.0, 2.0)), 4),
+    ],
+)
+def test_a_column_is_as_wide_as_what_it_names(column: Column, width: int) -> None:
+    assert column.width == width
