@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks import batching, idle, proxying, streaming
+from benchmarks import batching, idle, proxying, slow, soak, streaming
 from benchmarks.machine import describe
 
 PARTS = {
@@ -15,8 +15,11 @@ PARTS = {
     "idle": idle.run,
     "streaming": streaming.run,
     "batching": batching.run,
+    "slow": slow.run,
+    "soak": soak.run,
 }
-# Batching takes longer than all the others, and installs the servers it is compared with.
+# Batching takes longer than all the others, and installs the servers it is compared with. A soak
+# takes an hour.
 DEFAULT = ("proxying", "idle", "streaming")
 
 
@@ -31,6 +34,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=4, help="length of one measurement")
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each, interleaved")
     parser.add_argument("--connections", type=int, default=32, help="of proxying")
+    parser.add_argument("--minutes", type=float, default=60.0, help="length of the soak")
     own = parser.add_argument_group("batching")
     own.add_argument(
         "--sections", nargs="+", choices=list(batching.SECTIONS), help="parts of it; all"

@@ -8,10 +8,12 @@ client looks first, and opens another. Everything else that is not the right ans
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import ssl
 import threading
 import time
+from array import array
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -66,7 +68,8 @@ class Account:
     #: The first of those that went wrong.
     mishaps: list[Mishap] = field(default_factory=list)
     #: When right answers had come, and after how many seconds each.
-    times: list[tuple[float, float]] = field(default_factory=list)
+    whens: array[float] = field(default_factory=lambda: array("d"))
+    takens: array[float] = field(default_factory=lambda: array("d"))
     connections: int = 0
     #: Connections found closed before anything was sent on them.
     found_closed: int = 0
@@ -93,10 +96,19 @@ class Account:
         assert self.fates.total() == self.right, str(self)
         assert self.right >= at_least, str(self)
 
-    def slowest(self, share: float = 1.0, since: float = 0.0, until: float = float("inf")) -> float:
-        """Seconds within which this share of right answers came, of those that came between."""
-        found = sorted(taken for when, taken in self.times if since <= when < until)
-        return found[max(0, min(len(found) - 1, int(share * len(found))))] if found else 0.0
+    def slowest(self, share: float = 1.0, since: float = 0.0, until: float = math.inf) -> float:
+        """Seconds within which this share of right answers came, of those that came between.
+
+        :raises ValueError: there was none.
+        """
+        found = sorted(
+            taken
+            for when, taken in zip(self.whens, self.takens, strict=True)
+            if since <= when < until
+        )
+        if not found:
+            raise ValueError("there was no answer then")
+        return found[min(len(found) - 1, int(share * len(found)))]
 
 
 class Traffic:
@@ -212,7 +224,8 @@ class Traffic:
         now = time.monotonic()
         account.fates[fate] += 1
         if fate == RIGHT:
-            account.times.append((now, now - begun))
+            account.whens.append(now)
+            account.takens.append(now - begun)
         elif len(account.mishaps) < _KEPT_MISHAPS:
             account.mishaps.append(
                 Mishap(fate, question.identifier, now, now - begun, port, reused, detail)
