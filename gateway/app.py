@@ -38,7 +38,8 @@ from gateway.engine.pools import Pool
 from gateway.settings.loading import BadConfiguration, Source, read_source, validate
 from gateway.settings.schema import Settings
 from gateway.settings.units import format_address
-from gateway.wiring import Tools, Wired, describe, wire
+from gateway.wired import Wired
+from gateway.wiring import Tools, describe, wire
 
 _log = logging.getLogger("gateway")
 # File descriptors for everything that is neither a client nor an upstream connection.

@@ -6,46 +6,37 @@ configuration, noted with the path of its keys, and building goes on, so that al
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+import asyncio
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-from gateway.core.backends import Backend, parse_backend, reaches
 from gateway.core.cors import EXPOSED, Cors, CorsRules, check_rules
 from gateway.core.dialects import MANAGED, V1
 from gateway.core.forwarding import Forwarding
 from gateway.core.grammar import TOKEN
 from gateway.core.heads import HeadLimits
 from gateway.core.routing import Router
-from gateway.core.significance import is_individual
 from gateway.core.statistics import Tally
 from gateway.core.traffic import Traffic
 from gateway.edge.listener import Plane
-from gateway.engine.batching import Batcher, BatchRules
 from gateway.engine.endpoints import Deployment, Endpoint
-from gateway.engine.keepers import KeyKeeper
 from gateway.engine.pipeline import Pipeline, Recorder
 from gateway.engine.pools import Pool, Pooled
 from gateway.engine.reading import HeadReader
-from gateway.engine.shadowing import Shadow
-from gateway.engine.slots import Slots
 from gateway.settings.judging import judge
 from gateway.settings.loading import Source
 from gateway.settings.mistakes import Keys, Mistake, show
 from gateway.settings.notes import Notes
-from gateway.settings.schema import (
-    Batching,
-    CorsSettings,
-    DeploymentSettings,
-    EndpointSettings,
-    Settings,
-)
+from gateway.settings.schema import CorsSettings, EndpointSettings, Settings
+from gateway.wired import MadeDeployment, MadeGate, Wired
+from gateway.wiring_deployments import DeploymentMaker
 from gateway.wiring_tokens import make_gate
 
-# Host and port by the section of the file that names them.
-Listeners = Mapping[str, tuple[str, int]]
+# Seconds that building may keep the loop from serving requests.
+SLICE = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,39 +56,64 @@ class Tools:
     read_bytes: Callable[[Path], bytes] = Path.read_bytes
 
 
-@dataclass(slots=True)
-class Wired:
-    """The live objects of one configuration."""
-
-    plane: Plane
-    endpoints: dict[str, Endpoint]
-    keepers: list[KeyKeeper]
-    #: Requests that belong to no endpoint.
-    tally: Tally
-
-
-def wire(settings: Settings, source: Source, tools: Tools) -> tuple[Wired, list[Mistake]]:
+def wire(
+    settings: Settings, source: Source, tools: Tools, previous: Wired | None = None
+) -> tuple[Wired, list[Mistake]]:
     """Build everything that ``settings`` describe, in the order of the walk.
 
+    :param previous: what is running, to be replaced. Nothing of it is changed before ``adopt``.
+        Its tools stay in use where its parts do, so ``tools`` must reach the same world.
     :returns: the objects and the mistakes; with mistakes the objects must not be used.
     """
+    steps = wiring(settings, source, tools, previous)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            wired: tuple[Wired, list[Mistake]] = end.value
+            return wired
+
+
+async def wire_gently(
+    settings: Settings, source: Source, tools: Tools, previous: Wired | None = None
+) -> tuple[Wired, list[Mistake]]:
+    """Do what ``wire`` does, and let the loop serve requests meanwhile."""
+    steps = wiring(settings, source, tools, previous)
+    due = tools.clock() + SLICE
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            wired: tuple[Wired, list[Mistake]] = end.value
+            return wired
+        if tools.clock() >= due:
+            await asyncio.sleep(0)
+            due = tools.clock() + SLICE
+
+
+def wiring(
+    settings: Settings, source: Source, tools: Tools, previous: Wired | None
+) -> Generator[None, None, tuple[Wired, list[Mistake]]]:
+    """Do what ``wire`` does, a little at each step."""
     notes = Notes(source, tools.environment, tools.read_bytes)
     judge(notes, settings)
-    forwarding = _forwarding(notes, settings.listen.trusted_proxies)
-    addresses = {"listen": settings.listen.address, "admin": settings.admin.address}
-    listeners = {k: v for k, v in addresses.items() if not source.is_replaced((k, "address"))}
-    endpoints: dict[str, Endpoint] = {}
-    keepers: list[KeyKeeper] = []
+    yield
+    work = _Work(notes, tools, previous)
+    listen = settings.listen
+    addresses = {"listen": listen.address, "admin": settings.admin.address}
+    maker = DeploymentMaker(
+        notes,
+        tools,
+        {k: v for k, v in addresses.items() if not source.is_replaced((k, "address"))},
+        work.changes,
+    )
     for name, entry in settings.endpoints.items():
-        endpoint = _endpoint(notes, tools, listeners, name, entry)
-        endpoints[name] = endpoint
-        if endpoint.keeper is not None:
-            keepers.append(endpoint.keeper)
+        yield from _endpoint(work, maker, name, entry)
+    endpoints = work.endpoints
     hosts = {name: list(entry.hosts) for name, entry in settings.endpoints.items()}
     router = Router(endpoints, hosts)
-    limits = settings.listen.limits
-    head_limits = HeadLimits(limits.request_line, limits.headers, limits.header_count)
-    tally = Tally()
+    limits = listen.limits
+    tally = Tally() if previous is None else previous.tally
     pipeline = Pipeline(
         recorder=tools.recorder,
         tally=tally,
@@ -106,9 +122,40 @@ def wire(settings: Settings, source: Source, tools: Tools) -> tuple[Wired, list[
         wall=tools.wall,
         draw=tools.draw,
     )
+    if previous is not None and previous.trusted == listen.trusted_proxies:
+        # Connections keep what follows from it.
+        forwarding = previous.plane.forwarding
+    else:
+        forwarding = _forwarding(notes, listen.trusted_proxies)
+    head_limits = HeadLimits(limits.request_line, limits.headers, limits.header_count)
     shortest = min(endpoint.timeout for endpoint in endpoints.values())
     plane = Plane(HeadReader(router, head_limits, shortest), pipeline, forwarding, shortest)
-    return Wired(plane, endpoints, keepers, tally), notes.mistakes
+    wired = Wired(
+        plane,
+        endpoints,
+        tally,
+        trusted=listen.trusted_proxies,
+        made=work.made,
+        gates=work.gates,
+        changes=work.changes,
+        previous=previous,
+    )
+    return wired, notes.mistakes
+
+
+class _Work:
+    """What has been built so far, and what with."""
+
+    def __init__(self, notes: Notes, tools: Tools, previous: Wired | None) -> None:
+        self.notes = notes
+        self.tools = tools
+        self.old_endpoints = previous.endpoints if previous is not None else {}
+        self.old_gates = previous.gates if previous is not None else {}
+        self.old_deployments = previous.made if previous is not None else {}
+        self.endpoints: dict[str, Endpoint] = {}
+        self.gates: dict[str, MadeGate] = {}
+        self.made: dict[tuple[str, str], MadeDeployment] = {}
+        self.changes: list[Callable[[], None]] = []
 
 
 def describe(settings: Settings) -> dict[str, Any]:
@@ -151,25 +198,31 @@ def _forwarding(notes: Notes, proxies: list[str]) -> Forwarding:
 
 
 def _endpoint(
-    notes: Notes, tools: Tools, listeners: Listeners, name: str, entry: EndpointSettings
-) -> Endpoint:
+    work: _Work, maker: DeploymentMaker, name: str, entry: EndpointSettings
+) -> Iterator[None]:
     at: Keys = ("endpoints", name)
-    gate, keeper = make_gate(notes, tools, (*at, "auth"), entry.auth)
-    deployments = {
-        deployment: _deployment(notes, tools, listeners, (*at, "deployments", deployment), settings)
-        for deployment, settings in entry.deployments.items()
-    }
-    return Endpoint(
+    notes, old = work.notes, work.old_endpoints.get(name)
+    made = make_gate(notes, work.tools, (*at, "auth"), entry.auth, work.old_gates.get(name))
+    work.gates[name] = made
+    deployments: dict[str, Deployment] = {}
+    for own, settings in entry.deployments.items():
+        before = work.old_deployments.get((name, own))
+        made_deployment = maker.make((*at, "deployments", own), settings, before)
+        work.made[name, own] = made_deployment
+        deployments[own] = made_deployment.deployment
+        yield
+    work.endpoints[name] = Endpoint(
         name,
         dialect=MANAGED if entry.dialect == "managed" else V1,
-        gate=gate,
-        keeper=keeper,
+        gate=made.gate,
+        keeper=made.keeper,
         cors=_cors(notes, (*at, "cors"), entry.cors),
         traffic=_traffic(notes, at, entry, deployments),
         deployments=list(deployments.values()),
         timeout=entry.timeout,
         body_limit=entry.limits.body,
         forward_credentials=entry.auth.forward_credentials,
+        tally=None if old is None else old.tally,
     )
 
 
@@ -202,81 +255,6 @@ def _traffic(
     rest = None if managed and entry.traffic is not None else default
     traffic = notes.attempt((*at, "traffic"), lambda: Traffic(deployments, weights, rest))
     return traffic or Traffic(deployments, {}, default)
-
-
-def _deployment(
-    notes: Notes, tools: Tools, listeners: Listeners, at: Keys, entry: DeploymentSettings
-) -> Deployment:
-    backends: list[Backend] = []
-    for number, url in enumerate(entry.backends):
-        path = (*at, "backends", number)
-        backend = notes.attempt(path, lambda url=url: parse_backend(url))  # type: ignore[misc]
-        if backend is None:
-            continue
-        backend = replace(backend, host=backend.host.lower())
-        if backend in backends:
-            notes.note(path, f"{show(url)} is there twice")
-        own = [section for section, address in listeners.items() if reaches(backend, *address)]
-        if own:
-            notes.note(path, f"{show(url)} is the gateway itself: the address of {own[0]}")
-        backends.append(backend)
-    connections = entry.connections
-    pools = [
-        Pool(
-            backend,
-            tools.dial,
-            limit=connections.max,
-            idle_timeout=connections.idle_timeout,
-            connect_timeout=connections.connect_timeout,
-        )
-        for backend in backends or [Backend("127.0.0.1", 1)]
-    ]
-    if connections.max < entry.concurrency and notes.source.is_whole((*at, "connections")):
-        why = f"must be at least concurrency, which is {entry.concurrency}"
-        notes.note((*at, "connections", "max"), why)
-    batcher = _batcher(notes, tools, (*at, "batching"), entry.batching)
-    if entry.batching.max_queue_delay and entry.batching.max_queue_delay >= entry.queue.max_wait:
-        path = (*at, "batching", "max_queue_delay")
-        why = "or requests are refused while they are held back"
-        notes.note(path, f"must be below queue.max_wait, {why}")
-    shadowing = entry.batching.mode == "shadow"
-    slots = Slots(
-        pools,
-        concurrency=entry.concurrency,
-        max_wait=entry.queue.max_wait,
-        max_length=entry.queue.max_length,
-        clock=tools.clock,
-        batcher=None if shadowing else batcher,
-    )
-    shadow = Shadow(batcher, slots, tools.draw) if batcher is not None and shadowing else None
-    return Deployment(str(at[-1]), slots, shadow)
-
-
-def _batcher(notes: Notes, tools: Tools, at: Keys, entry: Batching) -> Batcher | None:
-    names = entry.significant_headers
-    for number, name in enumerate(names if names != "all" else ()):
-        path = (*at, "significant_headers", number)
-        if not TOKEN.fullmatch(name.encode()):
-            notes.note(path, f"{show(name)} is not a header name")
-        elif is_individual(name):
-            why = "every request has another, and a merged call has none of them"
-            notes.note(path, f"{show(name)} cannot count: {why}")
-    if entry.mode == "off":
-        return None
-    rules = BatchRules(
-        field=tuple(entry.field.split(".")),
-        max_rows=entry.max_rows,
-        max_bytes=entry.max_bytes,
-        max_queue_delay=entry.max_queue_delay,
-        latency_target=entry.latency_target,
-        significant_headers=None if names == "all" else tuple(names),
-        isolate_principals=entry.isolate_principals,
-        scatter=entry.scatter,
-        tolerance=entry.tolerance,
-        debug_header=entry.debug_header,
-        sample=entry.sample,
-    )
-    return Batcher(f"{at[1]}/{at[3]}", rules, clock=tools.clock, ids=tools.ids)
 
 
 def _cors(notes: Notes, at: Keys, entry: CorsSettings | None) -> Cors | None:

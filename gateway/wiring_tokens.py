@@ -1,7 +1,12 @@
-"""From settings to gates: who may call, and the keys that verify tokens."""
+"""From settings to gates: who may call, and the keys that verify tokens.
+
+Where an endpoint of that name has a gate already, it is used again if nothing has changed for it,
+with the verdicts that it remembers; and who fetches keys goes on as long as it fetches the same.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -18,6 +23,7 @@ from gateway.settings.notes import Notes
 from gateway.settings.schema import Auth, Tokens
 from gateway.settings.secrets import SecretSource
 from gateway.settings.units import is_loopback
+from gateway.wired import MadeGate
 
 
 class Outside(Protocol):
@@ -33,11 +39,21 @@ class Outside(Protocol):
     def draw(self) -> Callable[[], float]: ...
 
 
-def make_gate(notes: Notes, tools: Outside, at: Keys, auth: Auth) -> tuple[Gate, KeyKeeper | None]:
-    ring = _keys(notes, (*at, "keys"), auth) if auth.keys is not None else None
-    if auth.tokens is None:
-        return Gate(ring, None), None
+def make_gate(
+    notes: Notes, tools: Outside, at: Keys, auth: Auth, before: MadeGate | None
+) -> MadeGate:
+    """
+    :param before: the gate of the same endpoint that is in use.
+    """
     tokens = auth.tokens
+    ring = _keys(notes, (*at, "keys"), auth) if auth.keys is not None else None
+    content = _content(notes, (*at, "tokens"), tokens) if tokens is not None else None
+    digest = None if content is None else hashlib.sha256(content).digest()
+    if before is not None and (before.auth, before.ring, before.digest) == (auth, ring, digest):
+        return before
+    outcomes = None if before is None else before.gate.outcomes
+    if tokens is None:
+        return MadeGate(auth, ring, digest, Gate(ring, None, outcomes=outcomes), None)
     rules = TokenRules(
         algorithms=frozenset(tokens.algorithms),
         issuer=tokens.issuer,
@@ -46,9 +62,19 @@ def make_gate(notes: Notes, tools: Outside, at: Keys, auth: Auth) -> tuple[Gate,
         max_lifetime=tokens.max_lifetime or 0.0,
         principal_claim=tokens.principal,
     )
-    source = KeySource()
-    keeper = _token_keys(notes, tools, (*at, "tokens"), tokens, source)
-    return Gate(ring, rules, source), keeper
+    keeper, source = None, KeySource()
+    fetching = (tokens.jwks, tokens.algorithms, tokens.refresh)
+    if source_of_keys(tokens) == "jwks":
+        keeper = _keeper(notes, tools, (*at, "tokens"), tokens)
+        if before is not None and before.keeper is not None and before.fetching == fetching:
+            keeper = before.keeper
+        if keeper is not None:
+            source = keeper.source
+    elif content is not None:
+        keys = _fixed_keys(notes, (*at, "tokens", source_of_keys(tokens) or ""), tokens, content)
+        source.keys = keys or source.keys
+    gate = Gate(ring, rules, source, outcomes)
+    return MadeGate(auth, ring, digest, gate, keeper, fetching)
 
 
 def _keys(notes: Notes, at: Keys, auth: Auth) -> KeyRing | None:
@@ -65,33 +91,28 @@ def _keys(notes: Notes, at: Keys, auth: Auth) -> KeyRing | None:
     return KeyRing(found)
 
 
-def _token_keys(
-    notes: Notes, tools: Outside, at: Keys, tokens: Tokens, source: KeySource
-) -> KeyKeeper | None:
-    """Fill ``source`` with the keys that verify tokens, or make who will."""
+def _content(notes: Notes, at: Keys, tokens: Tokens) -> bytes | None:
+    """What verifies tokens, as far as it is there to be read; None if it is to be fetched.
+
+    :param at: path of ``tokens``.
+    """
     given = source_of_keys(tokens)
-    if given == "jwks":
-        return _keeper(notes, tools, at, tokens, source)
-    if given is not None:
-        keys = _fixed_keys(notes, (*at, given), tokens)
-        if keys is not None:
-            source.keys = keys
-    return None
+    if given is None or given == "jwks":
+        return None
+    if tokens.secret is not None:
+        text = notes.read_secret((*at, given), tokens.secret)
+        return None if text is None else text.encode()
+    return notes.read_file((*at, given), tokens.public_key or tokens.jwks_file or "")
 
 
-def _fixed_keys(notes: Notes, at: Keys, tokens: Tokens) -> KeySet | None:
+def _fixed_keys(notes: Notes, at: Keys, tokens: Tokens, content: bytes) -> KeySet | None:
     """Keys from a file or a secret.
 
     :param at: path of the source of the keys.
     """
-    if tokens.secret is not None:
-        text = notes.read_secret(at, tokens.secret)
-        content = text.encode() if text is not None else None
-    else:
-        content = notes.read_file(at, tokens.public_key or tokens.jwks_file or "")
     # Whether keys are of use depends on the algorithms, so nothing is said if those are wrong.
     sound = notes.source.is_whole((*at[:-1], "algorithms")) and wrong_family(tokens) is None
-    if content is None or not sound:
+    if not sound:
         return None
     readers = {
         "secret": keys_from_secret,
@@ -105,9 +126,7 @@ def _fixed_keys(notes: Notes, at: Keys, tokens: Tokens) -> KeySet | None:
         return None
 
 
-def _keeper(
-    notes: Notes, tools: Outside, at: Keys, tokens: Tokens, source: KeySource
-) -> KeyKeeper | None:
+def _keeper(notes: Notes, tools: Outside, at: Keys, tokens: Tokens) -> KeyKeeper | None:
     url = tokens.jwks or ""
     loopback = notes.attempt((*at, "jwks"), lambda: _judge_url(url))
     if loopback is None:
@@ -116,7 +135,7 @@ def _keeper(
         judge_claims(notes, at, tokens)
     return KeyKeeper(
         url,
-        source,
+        KeySource(),
         fetch=tools.fetch,
         allowed=tokens.algorithms,
         interval=tokens.refresh,

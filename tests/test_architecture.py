@@ -29,7 +29,9 @@ LAYERS = {
 IMPURE = frozenset(
     ("asyncio", "time", "socket", "ssl", "threading", "logging", "random", "os", "select")
 )
-COMPOSITION = frozenset(("app.py", "wiring.py", "wiring_tokens.py", "cli.py"))
+COMPOSITION = frozenset(
+    ("app.py", "wiring.py", "wiring_deployments.py", "wiring_tokens.py", "cli.py")
+)
 MODULE_LINES = 400
 FUNCTION_LINES = 60
 # Modules and functions above the bound, with the reason. This list may only shrink.

@@ -12,7 +12,8 @@ from gateway.core.faults import Refusal
 from gateway.core.statistics import Tally
 from gateway.engine.exchange import Exchange
 from gateway.settings.loading import Source, parse_source, validate
-from gateway.wiring import Tools, Wired, wire
+from gateway.wired import Wired
+from gateway.wiring import Tools, wire
 
 TEXT = """
 listen:

@@ -58,10 +58,15 @@ class Gate:
     __slots__ = ("_rules", "_verdicts", "keys", "outcomes", "source")
 
     def __init__(
-        self, keys: KeyRing | None, rules: TokenRules | None, source: KeySource | None = None
+        self,
+        keys: KeyRing | None,
+        rules: TokenRules | None,
+        source: KeySource | None = None,
+        outcomes: dict[str, int] | None = None,
     ) -> None:
         """:param rules: what tokens must say, None if no token is accepted.
         :param source: where the keys for tokens come from; required with ``rules``.
+        :param outcomes: to go on counting in; a new one if absent.
         """
         if (rules is None) != (source is None):
             raise ValueError("token rules and a source of keys go together")
@@ -69,7 +74,7 @@ class Gate:
         self.source = source
         self._rules = rules
         self._verdicts: Memo[bytes, _Verdict] = Memo(VERDICTS)
-        self.outcomes = dict.fromkeys(OUTCOMES, 0)
+        self.outcomes = dict.fromkeys(OUTCOMES, 0) if outcomes is None else outcomes
 
     @property
     def is_open(self) -> bool:

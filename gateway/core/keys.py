@@ -25,6 +25,11 @@ class KeyRing:
     def __repr__(self) -> str:
         return f"<KeyRing {', '.join(name for name, _ in self._digests)}>"
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, KeyRing) and self._digests == other._digests
+
+    __hash__ = None  # type: ignore[assignment]
+
     def holder(self, digest: bytes) -> str | None:
         """Name of the key whose SHA-256 is ``digest``, None when there is none."""
         found = None

@@ -194,6 +194,8 @@ class Downstream(asyncio.Protocol):
                 self._await_head(data[at:])
                 return
             end += 4
+            if self.peer.forwarding is not listener.plane.forwarding:
+                self.peer = self.peer.under(listener.plane.forwarding)
             try:
                 routed, length = reader.read(data[at:end])
             except Refusal as refusal:

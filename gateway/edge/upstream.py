@@ -164,6 +164,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._usable = False
+        # It knows this connection. A cycle would keep both, and the pool, until somebody looks.
+        self._parser = cast(httptools.HttpResponseParser, None)
         self._pool.lost(self)
         if self._caller is not None:
             self._fail(Refusal(Fault.UPSTREAM_CLOSED, "the connection broke"))

@@ -309,7 +309,8 @@ class Batch(Carrier):
         Left are those for whom halving is too dear, or whose own answer is too large to hold."""
         left = [member for member in members if self._waits(member)]
         self._present.clear()
-        if tried is None:
+        # Nor do they go by what was known before the configuration changed.
+        if tried is None or self._slots.batcher is not self._batcher:
             left = [Ticket(member.item, member.since, member.deadline) for member in left]
         # Before the place is given back, or whoever came after them would get it.
         self._slots.put_back(left, self._tried if tried is None else tried)

@@ -114,11 +114,18 @@ class Batcher:
     )
 
     def __init__(
-        self, name: str, rules: BatchRules, *, clock: Callable[[], float], ids: Iterator[bytes]
+        self,
+        name: str,
+        rules: BatchRules,
+        *,
+        clock: Callable[[], float],
+        ids: Iterator[bytes],
+        tally: BatchTally | None = None,
     ) -> None:
         """
         :param name: of the deployment, for the log.
         :param ids: identifiers for calls of the gateway's own.
+        :param tally: to go on counting in; a new one if absent.
         """
         self.name = name
         self.rules = rules
@@ -127,7 +134,7 @@ class Batcher:
         self.delay = rules.max_queue_delay
         self.max_bytes = rules.max_bytes
         self.limit = RowLimit(rules.max_rows, rules.latency_target)
-        self.tally = BatchTally()
+        self.tally = BatchTally() if tally is None else tally
         #: Requests in calls that are being made, and those of the call that has just been answered:
         #: they are about to come again.
         self.aboard = 0
@@ -138,8 +145,9 @@ class Batcher:
         self._max_rows = rules.max_rows
         self._apart = rules.isolate_principals
         self._significance = Significance(rules.significant_headers)
-        #: The request line and the lines that count, by the bytes they follow from.
-        self._heads: Memo[bytes, tuple[bytes, bytes]] = Memo(FAMILIES)
+        #: The request line and the lines that count, by the bytes they follow from, and by whether
+        #: the origin counts: that is the endpoint's to say, and may change while this lives.
+        self._heads: Memo[tuple[bytes, bool], tuple[bytes, bytes]] = Memo(FAMILIES)
         self._families: Memo[tuple[bytes, bytes, Frame], Family] = Memo(FAMILIES)
         #: A request that went alone because a call may have no more rows.
         self._scout: Ticket[Exchange] | None = None
@@ -196,14 +204,14 @@ class Batcher:
     def family(self, exchange: Exchange, frame: Frame) -> Family:
         """The kind of requests that this one belongs to."""
         common = exchange.routed.common
-        head = self._heads.get(common)
+        endpoint = exchange.routed.endpoint
+        # Without rules of ours the container's own fields go on (pipeline, step 10).
+        origin = endpoint is not None and endpoint.cors is None
+        head = self._heads.get((common, origin))
         if head is None:
             line, _, lines = common.partition(b"\r\n")
-            endpoint = exchange.routed.endpoint
-            # Without rules of ours the container's own fields go on (pipeline, step 10).
-            origin = endpoint is not None and endpoint.cors is None
             head = line + b"\r\n", self._significance.fields(lines, origin=origin)
-            self._heads.put(common, head)
+            self._heads.put((common, origin), head)
         key = (*head, frame)
         family = self._families.get(key)
         if family is None:
@@ -277,6 +285,12 @@ class Batcher:
         self._scout = ticket
 
     # Losing trust.
+
+    def doubt(self) -> None:
+        """There is a container that nothing is known of: whether it is sound to merge requests is
+        to be found out anew, kind by kind."""
+        for family in self.families:
+            family.confidence.doubt()
 
     def strike(self, family: Family, reason: str) -> None:
         """A merged call has failed, and no request explains it."""

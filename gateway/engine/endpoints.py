@@ -21,14 +21,19 @@ class Deployment:
 
     __slots__ = ("name", "name_line", "shadow", "slots", "tally")
 
-    def __init__(self, name: str, slots: Slots, shadow: Shadow | None = None) -> None:
-        """:param shadow: compares what merged requests would be told; None to compare nothing."""
+    def __init__(
+        self, name: str, slots: Slots, shadow: Shadow | None = None, tally: Tally | None = None
+    ) -> None:
+        """
+        :param shadow: compares what merged requests would be told; None to compare nothing.
+        :param tally: to go on counting in; a new one if absent.
+        """
         self.name = name
         self.slots = slots
         self.shadow = shadow
         #: Names the deployment that served (contract.md 1.4).
         self.name_line = f"azureml-model-deployment: {name}\r\n".encode()
-        self.tally = Tally()
+        self.tally = Tally() if tally is None else tally
 
     def __repr__(self) -> str:
         return f"<Deployment {self.name}, {len(self.pools)} backends>"
@@ -87,11 +92,13 @@ class Endpoint:
         timeout: float,
         body_limit: int,
         forward_credentials: bool,
+        tally: Tally | None = None,
     ) -> None:
         """
         :param keeper: refreshes the keys of the gate, None if they never change.
         :param timeout: seconds from the end of the head to the end of the answer.
         :param body_limit: bytes of a request body.
+        :param tally: to go on counting in; a new one if absent.
         """
         self.name = name
         self.dialect = dialect
@@ -104,7 +111,7 @@ class Endpoint:
         self.body_limit = body_limit
         self.forward_credentials = forward_credentials
         #: Requests that ended before a deployment was chosen.
-        self.tally = Tally()
+        self.tally = Tally() if tally is None else tally
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.name}, {len(self.deployments)} deployments>"

@@ -36,6 +36,7 @@ class KeyKeeper:
         "_interval",
         "_last",
         "_refreshing",
+        "_retired",
         "_task",
         "_waiting",
         "failures",
@@ -72,6 +73,7 @@ class KeyKeeper:
         self._draw = draw
         self._last = -REFETCH_INTERVAL
         self._refreshing = False
+        self._retired = False
         self._waiting: list[Exchange] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -84,6 +86,12 @@ class KeyKeeper:
     def stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
+
+    def retire(self) -> None:
+        """Fetch nothing more; but whoever waits for a fetch that is under way gets its keys."""
+        self._retired = True
+        if not self._refreshing:
+            self.stop()
 
     def wait(self, exchange: Exchange) -> bool:
         """Ask for newer keys. True if the walk must park: it is resumed when they are there, or
@@ -135,6 +143,8 @@ class KeyKeeper:
             self.fetches += 1
             self._refreshing = False
             self._wake()
+            if self._retired:
+                self.stop()
 
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, []

@@ -12,7 +12,7 @@ from gateway.engine.pools import Pool
 class Places:
     """``concurrency`` places at each backend, given out in turn."""
 
-    __slots__ = ("_choose", "_prepared", "concurrency", "pools", "taken")
+    __slots__ = ("_choose", "_gone", "_prepared", "_uneven", "concurrency", "pools", "taken")
 
     def __init__(self, pools: Sequence[Pool], concurrency: int) -> None:
         """:param concurrency: calls at a time for each backend."""
@@ -22,6 +22,10 @@ class Places:
         self._choose = RoundRobin(self.pools).choose
         #: Whoever is next will find a connection.
         self._prepared = False
+        #: Backends that are no longer given out and where somebody still is.
+        self._gone: set[Pool] = set()
+        #: A backend may have more of them than it has places (see ``refit``).
+        self._uneven = False
 
     def __repr__(self) -> str:
         return f"<Places, {self.taken} of {self.total} taken>"
@@ -32,7 +36,9 @@ class Places:
 
     @property
     def are_all_taken(self) -> bool:
-        return self.taken >= len(self.pools) * self.concurrency
+        if self.taken < len(self.pools) * self.concurrency:
+            return False
+        return not self._uneven or all(pool.busy >= self.concurrency for pool in self.pools)
 
     def take(self, tried: Collection[Pool]) -> Pool | None:
         """A backend with a free place, which is taken by that; None if there is none.
@@ -65,7 +71,24 @@ class Places:
 
     def give_back(self, pool: Pool) -> None:
         pool.busy -= 1
-        self.taken -= 1
+        if self._gone and pool in self._gone:
+            if not pool.busy:
+                self._gone.remove(pool)
+        else:
+            self.taken -= 1
+
+    def refit(self, pools: Sequence[Pool], concurrency: int) -> None:
+        """Give out other backends, or another number of places, from now on. Who has a place keeps
+        it, and it counts at its backend: that gets nobody else until it has few enough."""
+        self._gone = {
+            pool for pool in (*self.pools, *self._gone) if pool.busy and pool not in pools
+        }
+        self.pools = tuple(pools)
+        self.concurrency = concurrency
+        self.taken = sum(pool.busy for pool in self.pools)
+        self._uneven = any(pool.busy > concurrency for pool in self.pools)
+        self._choose = RoundRobin(self.pools).choose
+        self._prepared = False
 
     def prepare(self) -> None:
         """All are taken and somebody waits: there shall be a connection when one gets free."""

@@ -56,6 +56,7 @@ class Pool:
         "limit",
         "name",
         "prefix",
+        "retired",
         "shapes",
         "tally",
     )
@@ -85,6 +86,8 @@ class Pool:
         self.tally = BackendTally()
         #: Places at the backend that are taken.
         self.busy = 0
+        #: No connection is kept any more.
+        self.retired = False
         #: How this backend's answers look.
         self.shapes = ReplyShapes()
         self._dial = dial
@@ -155,6 +158,8 @@ class Pool:
         """Take back a connection that can serve another request."""
         if self._waiting and connection.usable:
             resume(self._waiting.popleft(), connection)
+        elif self.retired:
+            connection.close()
         else:
             self._idle.append(connection)
 
@@ -179,6 +184,20 @@ class Pool:
         self.dismiss()
         while self._idle:
             self._idle.pop().close()
+
+    def retire(self) -> None:
+        """Keep no connection any more. Whoever still comes gets one, which is closed afterwards."""
+        self.retired = True
+        self.close()
+
+    def refit(self, limit: int, idle_timeout: float, connect_timeout: float) -> None:
+        """Other bounds hold from now on. Connections above the limit are not missed: they grow old
+        like any other."""
+        self.limit = limit
+        self.idle_timeout = idle_timeout
+        self.connect_timeout = connect_timeout
+        for _ in range(len(self._waiting)):
+            self._grow()
 
     def _grow(self) -> None:
         """Open a connection if somebody waits for one and there may be more."""

@@ -195,6 +195,13 @@ class HeadReader:
             return known.routed, int(digits)
         return self._read_anew(raw, key, at)
 
+    def forget(self) -> None:
+        """Let go of all heads: they know their reader, and would keep it, and the configuration,
+        from being freed."""
+        self.known = None
+        self._memo.clear()
+        self._kinds.clear()
+
     def _read_anew(self, raw: bytes, key: bytes, at: int = 0) -> tuple[Routed, int]:
         """Read a head that is not known by its bytes. Perhaps its kind is.
 

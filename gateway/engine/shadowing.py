@@ -146,13 +146,20 @@ class Shadow:
         "tally",
     )
 
-    def __init__(self, batcher: Batcher, slots: Slots, draw: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        batcher: Batcher,
+        slots: Slots,
+        draw: Callable[[], float],
+        tally: ShadowTally | None = None,
+    ) -> None:
         """
         :param slots: of the deployment; they know nothing of the batcher.
         :param draw: a random number in [0, 1).
+        :param tally: to go on counting in; a new one if absent.
         """
         self.batcher = batcher
-        self.tally = ShadowTally()
+        self.tally = ShadowTally() if tally is None else tally
         #: The first that was found, without anything but numbers of what was answered.
         self.difference: Difference | None = None
         self._slots = slots

@@ -38,6 +38,7 @@ class Slots:
 
     __slots__ = (
         "_clock",
+        "_easing",
         "_places",
         "_queues",
         "_ripening",
@@ -89,6 +90,8 @@ class Slots:
         self._timer: asyncio.TimerHandle | None = None
         #: Set while requests are held back for company, and when it is due: uvloop may not say.
         self._ripening: tuple[float, asyncio.Handle] | None = None
+        #: Set while ``max_wait`` is longer than configured (see refitting.py).
+        self._easing: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
         return f"<Slots, {self.busy} of {self.room} taken, {self.waiting} waiting>"
@@ -175,7 +178,7 @@ class Slots:
             with ``NO_BACKEND``.
         """
         now = self._clock()
-        lost = len(set(tried)) >= len(self.pools)
+        lost = set(tried).issuperset(self.pools)
         for ticket in tickets:
             if lost:
                 why = Refusal(Fault.NO_BACKEND, "no backend of the deployment can be reached")
