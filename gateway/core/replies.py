@@ -124,6 +124,9 @@ class Reply:
     #: It says ``keep-alive``, which only HTTP/1.0 has to.
     kept = False
     body: bytes | None = None
+    #: What every client that gets it is told alike, once that was rendered for one of them. All of
+    #: them have asked the same deployment.
+    head = b""
     #: CORS fields of the container's own, used where the endpoint has no rules.
     cors_lines: tuple[bytes, ...] = ()
     #: ``Location`` and its like, which may have to be rewritten.

@@ -202,20 +202,23 @@ class AccessLog:
 
 # Formatting bytes costs half of building a dictionary for orjson, which is left to quote text.
 _LINE = (
-    b'{"time":"%b","request_id":"%b","client_request_id":%b,"trace_id":%b,%b,"status":%d,"duration_ms":%.3f,"queue_ms":%.3f,"upstream_ms":%.3f,"attempts":%d,'
+    b'{"time":"%b","request_id":"%b","client_request_id":%b,"trace_id":%b,%b,"status":%d,"duration_ms":%.3f,"queue_ms":%.3f,%b,'
     b'"bytes_in":%d,"bytes_out":%d,%b'
 )
+_CALL = b'"upstream_ms":%.3f,"attempts":%d'
 _NOTHING = b'""'
 
 
 class _Lines:
     """Formats notes; remembers the parts that they have in common."""
 
-    __slots__ = ("_parts", "_second", "_stamp")
+    __slots__ = ("_attempts", "_call", "_parts", "_second", "_seconds", "_stamp")
 
     def __init__(self) -> None:
         self._second = -1
         self._stamp = b""
+        self._seconds, self._attempts = 0.0, 0
+        self._call = _CALL % (0, 0)
         self._parts: Memo[
             tuple[str, Words, Endpoint | None, Deployment | None, str, str], tuple[bytes, bytes]
         ] = Memo(REMEMBERED)
@@ -232,6 +235,10 @@ class _Lines:
             self._second = second
             stamp = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
             self._stamp = stamp.encode()
+        # Requests that shared a call follow one another.
+        if upstream_seconds != self._seconds or attempts != self._attempts:
+            self._seconds, self._attempts = upstream_seconds, attempts
+            self._call = _CALL % (upstream_seconds * 1000, attempts)
         key = address, routed.words, endpoint, deployment, backend, principal
         middle, asker = self._parts.get(key) or self._write_parts(*key)
         client = routed.identifiers.client
@@ -248,8 +255,7 @@ class _Lines:
             status,
             seconds * 1000,
             queued * 1000,
-            upstream_seconds * 1000,
-            attempts,
+            self._call,
             received,
             sent,
             asker,

@@ -9,6 +9,7 @@ from gateway.core.dialects import Dialect, error_headers
 from gateway.core.faults import Refusal
 from gateway.core.heads import CHUNKED
 from gateway.core.replies import UNTIL_CLOSE, Reply
+from gateway.engine.endpoints import Deployment, Endpoint
 from gateway.engine.exchange import Exchange
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -33,8 +34,8 @@ def date_line(wall: float) -> bytes:
     return f"Date: {formatdate(wall, usegmt=True)}\r\n".encode()
 
 
-# Deployment, date, CORS, our identifier twice (or the client's), the client's, persistence.
-_OWN_LINES = b"%b%b%bx-ms-request-id: %b\r\nx-request-id: %b\r\n%b%b"
+# Most answers are short: to look the line up costs a third of formatting it.
+_LENGTHS = tuple(b"Content-Length: %d\r\n\r\n" % size for size in range(1024))
 
 
 def identifier_lines(x: Exchange) -> bytes:
@@ -63,38 +64,49 @@ def render_reply(x: Exchange, reply: Reply, date: bytes, connection: bytes) -> b
     if endpoint is None or deployment is None:
         raise AssertionError("only a routed request has an upstream answer")
     status = x.status = endpoint.dialect.statuses[reply.status]
-    lines = reply.lines
-    lines.insert(0, STATUS_LINES[status])
-    cors = b""
-    if endpoint.cors is not None:
-        cors = endpoint.cors.headers(x.routed.head.origin)
-    elif reply.cors_lines:
+    head = reply.head or _render_head(reply, status, endpoint, deployment)
+    if status == 204 or status == 304:
+        framing, body = b"\r\n", b""
+    elif body is not None:
+        size = len(body)
+        framing = _LENGTHS[size] if size < len(_LENGTHS) else b"Content-Length: %d\r\n\r\n" % size
+        if x.routed.head.method != b"HEAD":
+            x.sent = size
+        else:
+            body = b""
+    else:
+        framing, body = streamed_framing(x, reply), b""
+    cors = endpoint.cors
+    request_id, identifiers = x.request_id, x.routed.identifiers
+    # Joining so many pieces takes half the time of formatting them.
+    return b"".join(
+        (
+            head,
+            date,
+            cors.headers(x.routed.head.origin) if cors is not None else b"",
+            b"x-ms-request-id: ",
+            request_id,
+            b"\r\nx-request-id: ",
+            identifiers.theirs or request_id,
+            b"\r\n",
+            identifiers.echo,
+            connection,
+            framing,
+            body,
+        )
+    )
+
+
+def _render_head(reply: Reply, status: int, endpoint: Endpoint, deployment: Deployment) -> bytes:
+    """What the answer says to everybody who gets it, whoever asked."""
+    lines = [STATUS_LINES[status], *reply.lines]
+    if endpoint.cors is None:
         lines += reply.cors_lines
     if status != reply.status:
         lines.append(endpoint.dialect.model_error_headers(reply.status))
-    identifiers = x.routed.identifiers
-    lines.append(
-        _OWN_LINES
-        % (
-            deployment.name_line,
-            date,
-            cors,
-            x.request_id,
-            identifiers.theirs or x.request_id,
-            identifiers.echo,
-            connection,
-        )
-    )
-    if status == 204 or status == 304:
-        lines.append(b"\r\n")
-    elif body is not None:
-        lines.append(b"Content-Length: %d\r\n\r\n" % len(body))
-        if x.routed.head.method != b"HEAD":
-            x.sent = len(body)
-            lines.append(body)
-    else:
-        lines.append(streamed_framing(x, reply))
-    return b"".join(lines)
+    lines.append(deployment.name_line)
+    head = reply.head = b"".join(lines)
+    return head
 
 
 def streamed_framing(x: Exchange, reply: Reply) -> bytes:

@@ -88,12 +88,10 @@ class Batch(Carrier):
         self._deserters = 0
         self._rows = sum(member.rows for member in members)
         #: Who still waits for an answer.
-        self._present: set[Exchange] = set()
+        self._present = {member.item for member in members}
         batcher.aboard += len(members)
-        for member in members:
-            exchange = member.item
+        for exchange in self._present:
             exchange.custody = self
-            self._present.add(exchange)
 
     def __repr__(self) -> str:
         return f"<Batch {self.name}, {len(self._present)} of {len(self._members)} present>"
@@ -265,20 +263,22 @@ class Batch(Carrier):
             name, rows = self.name.encode(), sum(member.rows for member in members)
             line += b"x-gateway-batch: %b; requests=%d; rows=%d\r\n" % (name, len(members), rows)
         reply.lines = [line]
+        # One object for all: an answer is written before its walk lets go of it.
         for member, piece in zip(members, pieces, strict=True):
-            self._deliver(member, reply.with_body(piece))
+            reply.body = piece
+            self._deliver(member, reply)
 
     def _deliver_copies(self, members: Sequence[Member], reply: Reply) -> None:
         """Answer everybody with what no row had a part in."""
         reply.lines = [shared_lines(b"".join(reply.lines))]
         for member in members:
-            self._deliver(member, reply.with_body(reply.body or b""))
+            self._deliver(member, reply)
 
     def _deliver(self, member: Member, reply: Reply) -> None:
         exchange = member.item
-        if not self._waits(member):
+        if exchange not in self._present:
             return
-        self._present.discard(exchange)
+        self._present.remove(exchange)
         exchange.custody = None
         exchange.upstream_seconds = self.upstream_seconds
         exchange.attempts = exchange.attempts or 1

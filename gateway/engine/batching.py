@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from gateway.core.confidence import Confidence, State
+from gateway.core.kinds import Kind
 from gateway.core.lanes import Flush, Ticket
 from gateway.core.memo import Memo
 from gateway.core.row_limit import RowLimit
@@ -97,6 +98,7 @@ class Batcher:
         "_family",
         "_frame",
         "_heads",
+        "_lane",
         "_max_rows",
         "_read",
         "_scout",
@@ -155,6 +157,7 @@ class Batcher:
         self._family: Family | None = None
         self._common: bytes | None = None
         self._frame: Frame | None = None
+        self._lane: tuple[Family | None, Kind | None, str | None] = (None, None, None)
 
     def __repr__(self) -> str:
         return f"<Batcher of {self.name}, {self.cap} rows at most>"
@@ -180,7 +183,9 @@ class Batcher:
             self._family = self.family(exchange, frame)
             self._common, self._frame = common, frame
         caller = exchange.principal if self._apart else None
-        lane = (self._family, rows.kind, caller)
+        lane = self._lane
+        if lane[0] is not self._family or lane[1] is not rows.kind or lane[2] != caller:
+            lane = self._lane = (self._family, rows.kind, caller)
         return Ticket(exchange, now, exchange.deadline, lane, rows.count, len(rows.inner) + 1, rows)
 
     def read(self, exchange: Exchange) -> Rows | None:

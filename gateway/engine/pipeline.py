@@ -14,11 +14,12 @@ from gateway.core.json_bodies import check_json_text
 from gateway.core.replies import Reply
 from gateway.core.statistics import Tally
 from gateway.core.tokens import UnknownKey
-from gateway.engine.endpoints import Deployment, Endpoint
+from gateway.engine.endpoints import Endpoint
 from gateway.engine.exchange import Connection, Exchange
 from gateway.engine.framing import lone_head, relocate
 from gateway.engine.pools import Pool, Pooled
 from gateway.engine.scattering import scatter
+from gateway.engine.slots import Slots
 from gateway.engine.walking import park
 
 _log = logging.getLogger("gateway")
@@ -94,18 +95,21 @@ class Pipeline:
             # 7 balance: a deployment, then a place at one of its backends.
             deployment = x.deployment = endpoint.traffic.choose(routed.head.pin, self._draw)
             deployment.tally.in_flight += 1
+            slots = deployment.slots
+            joined = await scatter(x, slots) if slots.scatters and x.body else None
+            # Whoever waits for a place may be resumed with an answer: it was merged with others.
+            place = joined or slots.take(()) or slots.wait(x, ()) or await park()
             # 8 upstream. The one long wait.
-            reply, connection = await self._forward(x, deployment)
+            reply, connection = (
+                (place, None) if isinstance(place, Reply) else await self._forward(x, slots, place)
+            )
             # 10 respond.
             if connection is None or reply.body is not None:
                 x.client.send_reply(x, reply)
                 if deployment.shadow is not None:
                     deployment.shadow.see(x, reply)
             else:
-                x.client.begin_reply(x, reply)
-                connection.pour(x.client)
-                await park()
-                x.client.end_reply()
+                await self._stream(x, reply, connection)
         except Refusal as refusal:
             self._refuse(x, refusal)
         except ClientGone:
@@ -154,7 +158,7 @@ class Pipeline:
         x.custody = None
 
     async def _forward(
-        self, x: Exchange, deployment: Deployment
+        self, x: Exchange, slots: Slots, place: Pool | Reply | None
     ) -> tuple[Reply, Connection | None]:
         """Send the request to one of the backends and wait for the head of its answer. There is no
         connection where the request was answered together with others.
@@ -162,20 +166,18 @@ class Pipeline:
         Another try is made only when no container can have started on the request: the connection
         could not be opened, or a kept one was closed before any byte of the answer and the method
         is one that may be repeated (RFC 9110 section 9.2.2, design.md section 7).
+
+        :param place: the backend to begin with, at which the request has a place.
         """
-        slots = deployment.slots
-        if slots.scatters and x.body and (joined := await scatter(x, slots)) is not None:
-            return joined, None
         tried: list[Pool] = []
         stale = 0
         while True:
-            pool = x.slot or slots.take(tried) or slots.wait(x, tried)
-            if pool is None:
-                place: Pool | Reply = await park()
-                if isinstance(place, Reply):
-                    return place, None  # it was merged with others
-                pool = self._sit_down(x, place)
-            x.slot = pool
+            place = place or slots.take(tried) or slots.wait(x, tried) or await park()
+            if isinstance(place, Reply):
+                return place, None  # it was merged with others
+            pool = x.slot = place
+            if x.custody is not None:
+                self._end_wait(x)
             now = self._clock()
             connection = pool.take(now)
             x.attempts += 1
@@ -194,7 +196,7 @@ class Pipeline:
                 reply: Reply = await park()
             except Refusal as refusal:
                 if refusal.fault is Fault.NO_BACKEND:
-                    x.custody = x.slot = None
+                    x.custody = x.slot = place = None
                     tried.append(pool)
                     slots.give_back(pool)
                 elif _may_repeat(x, refusal, connection, stale):
@@ -211,14 +213,19 @@ class Pipeline:
                     relocate(reply, pool, x.routed.cut)
                 return reply, connection
 
-    def _sit_down(self, x: Exchange, place: Pool) -> Pool:
-        """The wait for a place is over."""
-        x.slot = place
+    def _end_wait(self, x: Exchange) -> None:
+        """It has its place now."""
         x.custody = None
         # The sweep may have ended who had the place, and be about to end this one.
         if self._clock() >= x.deadline:
             raise Refusal(Fault.DEADLINE, "no answer within the timeout")
-        return place
+
+    async def _stream(self, x: Exchange, reply: Reply, connection: Connection) -> None:
+        """Pass on an answer whose body is still coming."""
+        x.client.begin_reply(x, reply)
+        connection.pour(x.client)
+        await park()
+        x.client.end_reply()
 
     def _refuse(self, x: Exchange, refusal: Refusal) -> None:
         self._let_go(x)

@@ -78,9 +78,8 @@ class ProvingBatch(Batch):
             proof.fail()
         if alone.body is None:
             return None
-        own = alone.with_body(alone.body)  # what is delivered is changed on the way
         self._deliver(member, alone)
-        return own if self._is_proper(member, own) else None
+        return alone if self._is_proper(member, alone) else None
 
     async def _prove_without_the_guilty(self, heard: Sequence[tuple[Member, Reply]]) -> Proof:
         """Merge those who were answered well once more. Or one client with a bad row in every proof

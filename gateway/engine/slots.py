@@ -133,7 +133,8 @@ class Slots:
         now = self._clock()
         batcher = self.batcher
         ticket = batcher.ticket(exchange, now) if batcher is not None else None
-        if batcher is not None:
+        # While all are taken there is nothing to decide but whether all have been tried.
+        if batcher is not None and (tried or not self._places.are_all_taken):
             merges = (
                 ticket is not None
                 and not tried  # it has had its chance to be merged
@@ -217,7 +218,7 @@ class Slots:
     def abandon(self, exchange: Exchange) -> None:
         for tried, lanes in self._queues.items():
             if exchange in lanes:
-                self._note(lanes.remove(exchange), self._clock())
+                self._note((lanes.remove(exchange),), self._clock())
                 self._tidy(tried)
                 return
 
@@ -269,8 +270,7 @@ class Slots:
             lanes = self._queues[tried]
             crew = min(crew, batcher.share(lanes.company(leader), self.room))
             group, flush = lanes.gather(leader, batcher.cap, batcher.max_bytes, crew)
-            for ticket in group:
-                self._note(ticket, now)
+            self._note(group, now)
             self._tidy(tried)
             if len(group) > 1:
                 if flush is Flush.SLOT_FREE:
@@ -307,15 +307,16 @@ class Slots:
 
     def _dismiss(self, ticket: Ticket[Exchange], tried: frozenset[Pool], now: float) -> None:
         """Somebody waits no longer."""
-        self._queues[tried].remove(ticket.item)
-        self._note(ticket, now)
+        self._note((self._queues[tried].remove(ticket.item),), now)
         self._tidy(tried)
 
-    def _note(self, ticket: Ticket[Exchange], now: float) -> None:
-        self.waiting -= 1
-        waited = now - ticket.since
-        ticket.item.queue_seconds += waited
-        self.tally.wait.observe(waited)
+    def _note(self, tickets: Collection[Ticket[Exchange]], now: float) -> None:
+        self.waiting -= len(tickets)
+        observe = self.tally.wait.observe
+        for ticket in tickets:
+            waited = now - ticket.since
+            ticket.item.queue_seconds += waited
+            observe(waited)
 
     def _tidy(self, tried: frozenset[Pool]) -> None:
         if not self._queues[tried]:
