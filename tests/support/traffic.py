@@ -143,6 +143,7 @@ class Traffic:
         self._tls = (tls, name)
         self._patience = patience
         self._number = 0
+        self._asked: set[int] = set()
         self._stopping = False
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run)
@@ -173,6 +174,11 @@ class Traffic:
         wanted = self.account.right + count
         wait_until(lambda: self.account.right >= wanted, timeout, f"{count} more right answers")
 
+    def settle(self, timeout: float = 20.0) -> None:
+        """Wait until everybody who has asked by now has been answered."""
+        asked = set(self._asked)
+        wait_until(lambda: not asked & self._asked, timeout, "an answer to everybody")
+
     def _run(self) -> None:
         try:
             uvloop.run(self._main())
@@ -196,8 +202,16 @@ class Traffic:
 
     async def _one(self, line: Line | None, kept: bool) -> Line | None:
         """One request; the connection, if another can be sent on it."""
-        account, question, begun = self.account, self._ask(self._number), time.monotonic()
         self._number += 1
+        number = self._number
+        self._asked.add(number)
+        try:
+            return await self._settled(self._ask(number), line, kept)
+        finally:
+            self._asked.discard(number)
+
+    async def _settled(self, question: Question, line: Line | None, kept: bool) -> Line | None:
+        account, begun = self.account, time.monotonic()
         reused, port, detail, fate, answer = line is not None, 0, "", UNCONNECTED, None
         try:
             async with asyncio.timeout(self._patience):
