@@ -23,6 +23,7 @@ from gateway.core.statistics import Tally
 from gateway.core.traffic import Traffic
 from gateway.edge.listener import Plane
 from gateway.engine.endpoints import Deployment, Endpoint
+from gateway.engine.permits import Sharing
 from gateway.engine.pipeline import Pipeline, Recorder
 from gateway.engine.pools import Pool, Pooled
 from gateway.engine.reading import HeadReader
@@ -54,6 +55,8 @@ class Tools:
     environment: Mapping[str, str]
     #: The content of a file (settings/materials.py).
     read_bytes: Callable[[Path], bytes] = Path.read_bytes
+    #: Shares places with other workers (engine/permits.py); None if there are none.
+    permits: Sharing | None = None
 
 
 def wire(

@@ -5,7 +5,7 @@ Where a deployment of that name is running already, all of it that has not chang
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -15,6 +15,7 @@ from gateway.core.grammar import TOKEN
 from gateway.core.significance import is_individual
 from gateway.engine.batching import Batcher, BatchRules
 from gateway.engine.endpoints import Deployment
+from gateway.engine.permits import Permit, Sharing
 from gateway.engine.pools import Pool, Pooled
 from gateway.engine.refitting import Fit, refit
 from gateway.engine.shadowing import Shadow
@@ -43,6 +44,9 @@ class Outside(Protocol):
     @property
     def ids(self) -> Iterator[bytes]: ...
 
+    @property
+    def permits(self) -> Sharing | None: ...
+
 
 class DeploymentMaker:
     """Makes the deployments of one configuration."""
@@ -63,6 +67,7 @@ class DeploymentMaker:
         self._tools = tools
         self._listeners = listeners
         self._changes = changes
+        self._workers = 1 if tools.permits is None else tools.permits.workers
 
     def make(
         self, at: Keys, entry: DeploymentSettings, before: MadeDeployment | None
@@ -71,7 +76,8 @@ class DeploymentMaker:
         :param at: the path of the deployment in the file, which ends with its name.
         :param before: what runs under the same names.
         """
-        if before is not None and before.origin == entry:
+        origin = entry, self._workers
+        if before is not None and before.origin == origin:
             return self._keep(at, entry, before)
         backends = self._backends(at, entry)
         self._judge(at, entry)
@@ -94,6 +100,7 @@ class DeploymentMaker:
             entry.queue.max_wait,
             entry.queue.max_length,
             None if shadowing else batcher,
+            self._permit(at, tuple(pools), entry.concurrency),
         )
         if old is None:
             slots = self._slots(fit)
@@ -105,7 +112,7 @@ class DeploymentMaker:
         if batcher is not None and shadowing:
             shadow = self._shadow(batcher, slots, old.shadow if old is not None else None)
         tally = None if old is None else old.tally
-        return MadeDeployment(entry, Deployment(str(at[-1]), slots, shadow, tally), pools)
+        return MadeDeployment(origin, Deployment(str(at[-1]), slots, shadow, tally), pools)
 
     def _batcher(self, name: str, rules: BatchRules, old: Deployment | None) -> Batcher:
         tally = old.batcher.tally if old is not None and old.batcher is not None else None
@@ -165,6 +172,10 @@ class DeploymentMaker:
             connect_timeout=connections.connect_timeout,
         )
 
+    def _permit(self, at: Keys, backends: Sequence[Backend], concurrency: int) -> Permit | None:
+        permits = self._tools.permits
+        return permits and permits.at(str(at[1]), str(at[3]), backends, concurrency)
+
     def _slots(self, fit: Fit) -> Slots:
         return Slots(
             fit.pools,
@@ -173,6 +184,7 @@ class DeploymentMaker:
             max_length=fit.max_length,
             clock=self._tools.clock,
             batcher=fit.batcher,
+            permit=fit.permit,
         )
 
 

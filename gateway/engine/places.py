@@ -24,7 +24,7 @@ class Places:
         self._prepared = False
         #: Backends that are no longer given out and where somebody still is.
         self._gone: set[Pool] = set()
-        #: A backend may have more of them than it has places (see ``refit``).
+        #: A backend may have more of them than it has places (see ``follow``).
         self._uneven = False
 
     def __repr__(self) -> str:
@@ -32,6 +32,12 @@ class Places:
 
     @property
     def total(self) -> int:
+        """Places at all, those that other workers have included."""
+        return len(self.pools) * self.concurrency
+
+    @property
+    def own(self) -> int:
+        """How many of them this worker can count on."""
         return len(self.pools) * self.concurrency
 
     @property
@@ -56,7 +62,8 @@ class Places:
         return None
 
     def find(self, tried: Collection[Pool]) -> Pool | None:
-        """A backend with a free place, which stays free; None if there is none."""
+        """A backend with a free place, which stays free until ``settle``; None if there is none.
+        Somebody must be waiting."""
         for _ in self.pools:
             pool = self._choose(tried)
             if pool is not None and pool.busy < self.concurrency:
@@ -77,18 +84,24 @@ class Places:
         else:
             self.taken -= 1
 
-    def refit(self, pools: Sequence[Pool], concurrency: int) -> None:
-        """Give out other backends, or another number of places, from now on. Who has a place keeps
-        it, and it counts at its backend: that gets nobody else until it has few enough."""
+    def follow(self, old: Places) -> None:
+        """Give out places instead of ``old`` from now on. Who has a place keeps it, and it counts
+        at its backend: that gets nobody else until it has few enough."""
+        self._count_over(old)
+        old.leave()
+
+    def leave(self) -> None:
+        """Others give out the places from now on, and take them back."""
+
+    def _count_over(self, old: Places) -> None:
         self._gone = {
-            pool for pool in (*self.pools, *self._gone) if pool.busy and pool not in pools
+            pool for pool in (*old.pools, *old._gone) if pool.busy and pool not in self.pools
         }
-        self.pools = tuple(pools)
-        self.concurrency = concurrency
         self.taken = sum(pool.busy for pool in self.pools)
-        self._uneven = any(pool.busy > concurrency for pool in self.pools)
-        self._choose = RoundRobin(self.pools).choose
-        self._prepared = False
+        self._uneven = any(pool.busy > self.concurrency for pool in self.pools)
+
+    def settle(self) -> None:
+        """What was found and not occupied is of no use at present."""
 
     def prepare(self) -> None:
         """All are taken and somebody waits: there shall be a connection when one gets free."""

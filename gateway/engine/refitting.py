@@ -18,7 +18,9 @@ from gateway.core.faults import Fault, Refusal
 from gateway.core.lanes import Ticket
 from gateway.engine.batching import Batcher
 from gateway.engine.exchange import Exchange
+from gateway.engine.permits import Permit
 from gateway.engine.pools import Pool
+from gateway.engine.shared_places import places_at
 from gateway.engine.slots import Slots
 
 
@@ -31,6 +33,7 @@ class Fit:
     max_wait: float
     max_length: int
     batcher: Batcher | None
+    permit: Permit | None = None
 
 
 def refit(slots: Slots, fit: Fit, now: float) -> None:
@@ -47,8 +50,10 @@ def refit(slots: Slots, fit: Fit, now: float) -> None:
     slots._queues.clear()
     slots.waiting = 0
     _calm(slots)
-    slots._places.refit(fit.pools, fit.concurrency)
-    slots.pools = slots._places.pools
+    places = places_at(fit.pools, fit.concurrency, fit.permit, slots._queues, slots._end_turn)
+    places.follow(slots._places)
+    slots._places = places
+    slots.pools = places.pools
     slots.batcher = fit.batcher
     slots.scatters = fit.batcher is not None and fit.batcher.rules.scatter
     slots.max_length = fit.max_length

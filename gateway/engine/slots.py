@@ -18,8 +18,9 @@ from gateway.core.lanes import Flush, Lanes, Ticket
 from gateway.core.statistics import QueueTally
 from gateway.engine.batching import Batcher
 from gateway.engine.exchange import Exchange
-from gateway.engine.places import Places
+from gateway.engine.permits import Permit
 from gateway.engine.pools import Pool
+from gateway.engine.shared_places import places_at
 from gateway.engine.walking import interrupt, resume
 
 if TYPE_CHECKING:
@@ -63,15 +64,15 @@ class Slots:
         max_length: int,
         clock: Callable[[], float],
         batcher: Batcher | None = None,
+        permit: Permit | None = None,
     ) -> None:
         """
         :param concurrency: requests at a time for each backend; a batch counts as one.
         :param max_wait: seconds in the queue; after that, ``OVERLOADED``.
         :param max_length: requests in the queue; more are ``OVERLOADED`` at once.
         :param batcher: merges requests that wait; None if they all go alone.
+        :param permit: what other workers leave of the places; None if there are none.
         """
-        self._places = Places(pools, concurrency)
-        self.pools = self._places.pools
         self.max_wait = max_wait
         self.max_length = max_length
         self.batcher = batcher
@@ -82,6 +83,8 @@ class Slots:
         #: Who waits; apart for those who have tried the same backends in vain, because any place is
         #: of use either to all of them or to none. None of these is empty.
         self._queues: dict[frozenset[Pool], Lanes[Exchange]] = {}
+        self._places = places_at(pools, concurrency, permit, self._queues, self._end_turn)
+        self.pools = self._places.pools
         #: How many that are. Counting them anew would cost as much as queueing one.
         self.waiting = 0
         self._serving = False
@@ -103,7 +106,7 @@ class Slots:
 
     @property
     def room(self) -> int:
-        """Places at all."""
+        """Places at all, those that other workers have included."""
         return self._places.total
 
     @property
@@ -201,12 +204,11 @@ class Slots:
             self._schedule(now)
         if self._places.are_all_taken:
             self._places.prepare()
-        elif self.batcher is not None:
-            if self.batcher.delay > 0:
-                self._ripen(now)
-            elif not self._turning:
-                self._turning = True
-                asyncio.get_running_loop().call_soon(self._end_turn)
+        elif self.batcher is not None and self.batcher.delay > 0:
+            self._ripen(now)
+        elif not self._turning:
+            self._turning = True
+            asyncio.get_running_loop().call_soon(self._end_turn)
 
     def _end_turn(self) -> None:
         """Whatever could be read in this turn of the loop has been read: a free place is used now,
@@ -251,6 +253,7 @@ class Slots:
                     self._board(ticket, tried, pool, now)
         finally:
             self._serving = False
+            self._places.settle()
         if not self._queues:
             return
         if self._places.are_all_taken:
@@ -268,7 +271,7 @@ class Slots:
             self._dismiss(leader, tried, now)
         else:
             lanes = self._queues[tried]
-            crew = min(crew, batcher.share(lanes.company(leader), self.room))
+            crew = min(crew, batcher.share(lanes.company(leader), self._places.own))
             group, flush = lanes.gather(leader, batcher.cap, batcher.max_bytes, crew)
             self._note(group, now)
             self._tidy(tried)
