@@ -174,7 +174,9 @@ class DeploymentMaker:
 
     def _permit(self, at: Keys, backends: Sequence[Backend], concurrency: int) -> Permit | None:
         permits = self._tools.permits
-        return permits and permits.at(str(at[1]), str(at[3]), backends, concurrency)
+        if permits is None:
+            return None
+        return permits.at(str(at[1]), str(at[3]), backends, concurrency)
 
     def _slots(self, fit: Fit) -> Slots:
         return Slots(

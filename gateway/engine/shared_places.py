@@ -142,10 +142,10 @@ class SharedPlaces(Places):
             old._forget()
 
     def leave(self) -> None:
+        self._forget()
         for pool in (*self.pools, *self._gone):
             for _ in range(pool.busy - self._loose.get(pool, 0)):
                 self._turns_of(pool).give()
-        self._forget()
 
     def prepare(self) -> None:
         """Nothing: who is next may be another worker, and a container with one thread would wait

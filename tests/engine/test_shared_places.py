@@ -11,9 +11,11 @@ import pytest
 from gateway.core.allotting import Allotment
 from gateway.core.backends import Backend
 from gateway.core.faults import Fault, Refusal
+from gateway.core.turns import SIZE, WORKERS
 from gateway.engine.permits import LOOK, Permits, spot_of
 from gateway.engine.places import Places
 from gateway.engine.pools import Pool
+from gateway.engine.refitting import Fit, refit
 from gateway.engine.shared_places import DividedPlaces, SharedPlaces, places_at
 from gateway.engine.slots import Slots
 from tests.engine.test_slots import Guest, Hotel, never
@@ -45,6 +47,14 @@ class Worker(Hotel):
             if timer is not None:
                 timer.cancel()
         self.area.die()
+
+    def refit(self, concurrency: int, pools: list[Pool] | None = None) -> None:
+        """Another configuration is in force."""
+        pools = self.pools if pools is None else pools
+        backends = [pool.backend for pool in pools]
+        permit = self.permits.at("diabetes", "blue", backends, concurrency)
+        fit = Fit(tuple(pools), concurrency, 1.0, self.max_length, None, permit)
+        self.loop.perform(lambda: refit(self.slots, fit, self.clock.now))
 
     def build(self, concurrency: int) -> Slots:
         backends = [pool.backend for pool in self.pools]
@@ -233,22 +243,84 @@ def test_no_connection_is_opened_for_who_is_next(found: Found) -> None:
     assert pool.tally.connects == 0
 
 
-def test_after_a_reload_old_and_new_share_what_there_is(found: Found) -> None:
-    town = found(concurrency=2)
+def test_a_deployment_that_comes_back_shares_with_what_is_left_of_it(found: Found) -> None:
+    """It was removed and added again while it was being called: two queues for one backend."""
+    town = found()
     hotel = town.hotels[0]
     old = hotel.slots
-    guests = [hotel.guest("a"), hotel.guest("b"), hotel.guest("c")]
+    host, last = hotel.guest("host"), hotel.guest("last")
     hotel.slots = hotel.build(1)
     newer = hotel.guest("new")
     assert (old.waiting, hotel.slots.waiting) == (1, 1)
-    for guest in guests[:2]:
-        hotel.loop.perform(lambda place=guest.place: old.give_back(place))  # type: ignore[misc]
+    for guest in (host, last):
+        assert guest.place is not None
+        assert newer.place is None
+        hotel.loop.perform(lambda: old.give_back(hotel.pools[0]))
         town.settle()
-    assert guests[2].place is not None
-    assert newer.place is None, "there is only one now"
-    hotel.loop.perform(lambda: old.give_back(hotel.pools[0]))
-    town.settle()
     assert newer.place is hotel.pools[0]
+
+
+def test_of_fewer_places_none_is_given_before_there_are_few_enough(found: Found) -> None:
+    town = found(concurrency=3)
+    first, second = town.hotels
+    guests = [first.guest() for _ in range(5)]
+    for hotel in town.hotels:
+        hotel.refit(1)
+    assert [guest.place is None for guest in guests] == [False] * 3 + [True] * 2
+    for guest in guests[:2]:
+        first.leave(guest)
+        assert first.slots.waiting == 2
+    first.leave(guests[2])
+    assert (first.slots.busy, first.slots.waiting, second.slots.take(())) == (1, 1, None)
+    first.leave(guests[3])
+    assert guests[4].place is not None
+
+
+def test_more_places_are_used_by_who_waits(found: Found) -> None:
+    first, second = found().hotels
+    first.guest()
+    waiting = [second.guest() for _ in range(3)]
+    first.refit(3)
+    second.refit(3)
+    assert [guest.place is None for guest in waiting] == [False, False, True]
+
+
+def test_who_is_at_a_backend_that_is_gone_gives_it_back(found: Found) -> None:
+    town = found(backends=2)
+    (hotel, other) = town.hotels
+    guests = [hotel.guest(), hotel.guest()]
+    waiting = hotel.guest()
+    hotel.refit(1, hotel.pools[1:])
+    hotel.refit(1, hotel.pools[1:])
+    hotel.leave(guests[0])
+    assert (waiting.place, other.slots.take(())) == (None, other.pools[0])
+    hotel.leave(guests[1])
+    assert waiting.place is hotel.pools[1]
+
+
+@pytest.mark.parametrize(("before", "after"), [(20, 2), (2, 20)])
+def test_places_are_divided_or_shared_from_now_on(found: Found, before: int, after: int) -> None:
+    town = found(concurrency=before)
+    hotels = town.hotels
+    guests = [(hotel, hotel.guest()) for _ in range(12) for hotel in hotels]
+    for hotel in hotels:
+        hotel.refit(after)
+    assert isinstance(hotels[0].slots._places, SharedPlaces) == (after == 2)
+    assert len(town.land.owners) == (2 if after == 2 else 0)
+    many = [hotel.slots.busy for hotel in hotels]
+    for hotel, guest in guests[: 16 if before == 20 else 0]:
+        assert guest.place is not None
+        hotel.leave(guest)
+    town.settle()
+    assert many == [10, 10]
+    assert sum(hotel.slots.busy for hotel in hotels) >= 2
+    for _ in range(12):
+        for hotel, guest in guests:
+            if guest.place is not None:
+                hotel.leave(guest)
+        town.settle()
+    assert [hotel.slots.busy + hotel.slots.waiting for hotel in hotels] == [0, 0]
+    assert not town.land.owners
 
 
 def test_many_places_are_divided(found: Found) -> None:
@@ -320,3 +392,44 @@ def test_all_refused_by_all_backends_is_an_error(found: Found) -> None:
     (hotel, _) = found().hotels
     with pytest.raises(Refusal):
         shared(hotel).take(tuple(hotel.pools))
+
+
+@pytest.mark.parametrize("seed", range(80))
+def test_whatever_is_configured_meanwhile_the_books_balance(found: Found, seed: int) -> None:
+    """Nobody waits while a place is free, and all have places that are or were configured."""
+    draw = random.Random(seed)
+    town = found(2, 3, 2)
+    pools = [0, 1, 2]
+    guests: list[tuple[Worker, Guest]] = []
+    for visit in range(80):
+        act = draw.random()
+        inside = [(hotel, guest) for hotel, guest in guests if guest.place is not None]
+        hotel = draw.choice(town.hotels)
+        if act < 0.5:
+            guests.append((hotel, hotel.guest(str(visit))))
+        elif act < 0.8 and inside:
+            hotel, guest = draw.choice(inside)
+            hotel.leave(guest)
+        elif act < 0.9:
+            town.concurrency = draw.randint(1, 4)
+            pools = sorted(draw.sample([0, 1, 2], draw.randint(1, 3)))
+            for each in town.hotels:
+                each.refit(town.concurrency, [each.pools[number] for number in pools])
+        else:
+            town.loop.pass_time(draw.choice([0.05, 1.1]))
+        town.settle()
+        town.loop.pass_time(3 * LOOK)  # more places are found by looking
+        town.settle()
+        waiting = sum(hotel.slots.waiting for hotel in town.hotels)
+        for number in range(3):
+            busy = town.busy(number)
+            taken = [index for each, index in town.land.owners if each == number]
+            assert busy == len(taken) <= 4
+            surplus = number * SIZE + WORKERS + town.concurrency
+            assert number not in pools or busy <= town.concurrency or max(taken) >= surplus
+            assert not waiting or number not in pools or busy >= town.concurrency
+    while inside := [(hotel, guest) for hotel, guest in guests if guest.place is not None]:
+        inside[0][0].leave(inside[0][1])
+        town.settle()
+    assert not town.land.owners
+    assert [hotel.slots.busy + hotel.slots.waiting for hotel in town.hotels] == [0, 0]
