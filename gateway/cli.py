@@ -11,10 +11,11 @@ from pathlib import Path
 import click
 
 from gateway import __version__
-from gateway.app import CannotStart, load, plan_demo, serve
+from gateway.app import load, plan_demo, serve
 from gateway.control.demo import DemoFailed, run_demo
 from gateway.control.load_demo import run_load
 from gateway.control.samples import BadSample
+from gateway.control.supervisor import CannotStart
 from gateway.control.verification import VerificationPlan, run_verification
 from gateway.core.backends import parse_backend
 from gateway.installation import UnsafeInstallation, check_installation
@@ -55,8 +56,7 @@ def serve_command(config: Path) -> None:
     configure_logging()
     try:
         check_installation()
-        settings, source = load(config)
-        status = serve(settings, source)
+        status = serve(config)
     except BadConfiguration as report:
         _report(report)
         sys.exit(2)

@@ -30,7 +30,15 @@ IMPURE = frozenset(
     ("asyncio", "time", "socket", "ssl", "threading", "logging", "random", "os", "select")
 )
 COMPOSITION = frozenset(
-    ("app.py", "wiring.py", "wiring_deployments.py", "wiring_tokens.py", "cli.py")
+    (
+        "app.py",
+        "cli.py",
+        "wiring.py",
+        "wiring_deployments.py",
+        "wiring_listening.py",
+        "wiring_tokens.py",
+        "worker.py",
+    )
 )
 MODULE_LINES = 400
 FUNCTION_LINES = 60

@@ -29,11 +29,15 @@ class AdminSources:
 
     #: Why the gateway should get no traffic now; empty when it should.
     unready: Callable[[], list[str]]
-    metrics: Callable[[], bytes]
+    #: What else is to be known of its state.
+    status: Callable[[], dict[str, Any]]
+    metrics: Callable[[], Awaitable[bytes]]
     #: The running configuration without secrets.
     configuration: Callable[[], Any]
     #: The state of every deployment.
-    deployments: Callable[[], Any]
+    deployments: Callable[[], Awaitable[Any]]
+    #: Reads the configuration anew; whether it is in effect, and what there is to say about it.
+    reload: Callable[[], Awaitable[tuple[bool, dict[str, Any]]]]
 
 
 class AdminRunner(web.AppRunner):
@@ -111,11 +115,11 @@ def admin_application(sources: AdminSources, token: str | None) -> web.Applicati
 
     async def readyz(request: web.Request) -> web.Response:
         reasons = sources.unready()
-        body = {"ready": not reasons, "reasons": reasons}
+        body = {"ready": not reasons, "reasons": reasons, **sources.status()}
         return _json(body, 503 if reasons else 200)
 
     async def metrics(request: web.Request) -> web.Response:
-        response = web.Response(body=sources.metrics())
+        response = web.Response(body=await sources.metrics())
         response.headers["Content-Type"] = CONTENT_TYPE
         return response
 
@@ -123,10 +127,17 @@ def admin_application(sources: AdminSources, token: str | None) -> web.Applicati
         return _json(sources.configuration())
 
     async def deployments(request: web.Request) -> web.Response:
-        return _json(sources.deployments())
+        return _json(await sources.deployments())
+
+    async def reload(request: web.Request) -> web.Response:
+        if "Origin" in request.headers:
+            # A page in the browser of somebody on this machine can send this, too.
+            raise web.HTTPForbidden
+        good, result = await sources.reload()
+        return _json(result, 200 if good else 422)
 
     async def index(request: web.Request) -> web.Response:
-        paths = ["/healthz", "/readyz", "/metrics", "/config", "/deployments"]
+        paths = ["/healthz", "/readyz", "/metrics", "/config", "/deployments", "/reload"]
         return _json({"gateway": __version__, "paths": paths})
 
     application = web.Application(middlewares=[guard])
@@ -138,6 +149,7 @@ def admin_application(sources: AdminSources, token: str | None) -> web.Applicati
             web.get("/metrics", metrics),
             web.get("/config", config),
             web.get("/deployments", deployments),
+            web.post("/reload", reload),
         ]
     )
     return application

@@ -80,6 +80,16 @@ class ConnectionTally:
         self.timeouts = dict.fromkeys(("head", "body", "idle", "write"), 0)
         self.pipelined = 0
 
+    def add(self, other: ConnectionTally) -> None:
+        """Count what another listener has counted."""
+        for name in self.__slots__:
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if isinstance(mine, dict):
+                for key, count in theirs.items():
+                    mine[key] += count
+            else:
+                setattr(self, name, mine + theirs)
+
 
 class QueueTally:
     """How long requests have waited for a place at a container."""

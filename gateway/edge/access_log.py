@@ -83,6 +83,10 @@ class Writer:
             return
         self._thread.join(timeout)
 
+    def finish(self) -> None:
+        """Write what was handed over, and end then. Nobody waits for it."""
+        threading.Thread(target=self._queue.put, args=(None,), daemon=True).start()
+
     def _run(self) -> None:
         while (entry := self._queue.get()) is not None:
             text, lines = entry
@@ -123,13 +127,25 @@ class Writer:
 class AccessLog:
     """Takes notes of ended requests and turns them into lines."""
 
-    __slots__ = ("_clock", "_formatted", "_handle", "_lines", "_notes", "_text", "_wall", "_writer")
+    __slots__ = (
+        "_clock",
+        "_formatted",
+        "_handle",
+        "_lines",
+        "_lost",
+        "_notes",
+        "_text",
+        "_wall",
+        "_writer",
+    )
 
     def __init__(
         self, writer: Writer | None, clock: Callable[[], float], wall: Callable[[], float]
     ) -> None:
         """:param writer: where lines go, None to keep no log."""
         self._writer = writer
+        #: Lines that writers before this one could not write.
+        self._lost = 0
         self._clock = clock
         self._wall = wall
         self._lines = _Lines()
@@ -141,7 +157,7 @@ class AccessLog:
 
     @property
     def dropped(self) -> int:
-        return self._writer.dropped if self._writer is not None else 0
+        return self._lost + (self._writer.dropped if self._writer is not None else 0)
 
     def record(self, x: Exchange) -> None:
         """Note what happened. The exchange itself is not kept: it holds the body."""
@@ -186,6 +202,17 @@ class AccessLog:
             self._writer.put(b"".join(self._text), self._formatted)
             self._text = []
             self._formatted = 0
+
+    def redirect(self, writer: Writer | None) -> None:
+        """From now on, lines go elsewhere (None: nowhere); what was noted before does not.
+
+        The one before writes what it has, and is not waited for.
+        """
+        self.flush()
+        before, self._writer = self._writer, writer
+        if before is not None:
+            self._lost += before.dropped
+            before.finish()
 
     def _format(self) -> None:
         notes, self._notes = self._notes, []

@@ -36,6 +36,10 @@ class Source:
             path = path[:-1]
         return self.lines.get(path)
 
+    def without_text(self) -> Source:
+        """This, as far as it is needed where no mistake is expected: another process."""
+        return Source(self.name, self.base)
+
     def is_replaced(self, path: Keys) -> bool:
         """Whether the value at ``path`` is not what the file says."""
         return any(path[:length] in self.replaced for length in range(len(path) + 1))
@@ -48,6 +52,9 @@ class Source:
 
 class BadConfiguration(Exception):
     """The configuration has mistakes; ``lines`` is the report."""
+
+    #: Files that it was read from, whoever knows them.
+    sought: frozenset[Path] = frozenset()
 
     def __init__(self, source: Source, mistakes: list[Mistake]) -> None:
         lines: list[str] = []

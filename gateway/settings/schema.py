@@ -35,6 +35,7 @@ from gateway.settings.units import (
 
 # Endpoint and deployment names, contract.md 1.5.
 NAME = r"^[a-zA-Z]([-a-zA-Z0-9]{0,30}[a-zA-Z0-9])?$"
+MOST_WORKERS = 64
 # Where in a body the rows are: names of members, from the outermost one.
 MEMBERS = r"[^.]{1,100}(?:\.[^.]{1,100}){0,3}"
 
@@ -71,6 +72,9 @@ class Timeouts(Section):
     idle: SomeTime = Field(75.0, description="For the next request on a connection.")
     write: SomeTime = Field(30.0, description="For a client to take its answer.")
     linger: Duration = Field(2.0, description="For a refused client to stop sending.")
+    drain_delay: Duration = Field(
+        0.0, description="From unreadiness to the end of accepting when stopping."
+    )
     drain: Duration = Field(30.0, description="For requests in flight when stopping.")
     body_rate: Size = Field(256, description="Bytes per second below which a body is too slow.")
 
@@ -300,12 +304,39 @@ class EndpointSettings(Section):
     limits: EndpointLimits = EndpointLimits()
 
 
+def _workers(value: object) -> object:
+    number = value if isinstance(value, int) and not isinstance(value, bool) else 0
+    if value != "auto" and not 1 <= number <= MOST_WORKERS:
+        raise ValueError(f"expected a number from 1 to {MOST_WORKERS}, or auto")
+    return value
+
+
 class Settings(Section):
     """The whole file."""
 
     listen: Annotated[Listen, BeforeValidator(_address_only)]
     admin: Annotated[Admin, BeforeValidator(_address_only)] = Admin()
     access_log: Annotated[AccessLog, BeforeValidator(_access_log)] = AccessLog()
+    workers: Annotated[
+        int | Literal["auto"],
+        BeforeValidator(_workers),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"type": "integer", "minimum": 1, "maximum": MOST_WORKERS},
+                    {"const": "auto"},
+                ],
+                "description": "Processes that serve; auto: one for each processor.",
+            }
+        ),
+    ] = 1
+    worker_timeout: SomeTime = Field(
+        10.0, description="A worker without a sign of life for so long is replaced."
+    )
+    watch: bool = Field(True, description="Reload when files of the configuration change.")
+    takeover: str | None = Field(
+        None, description="Path of a socket at which a new gateway takes over from an old one."
+    )
     endpoints: dict[str, EndpointSettings] = Field(min_length=1, json_schema_extra=_named)
 
 

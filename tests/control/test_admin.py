@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,21 @@ from tests.support.raw import Answer, RawClient, request
 
 TOKEN = "token-of-the-admin-port-0123456789"
 PAGES = ["/", "/healthz", "/readyz", "/metrics", "/config", "/deployments"]
-PRIVATE = ["/", "/metrics", "/config", "/deployments", "/nothing", "/healthz/x", "//metrics"]
+PRIVATE = [
+    "/", "/metrics", "/config", "/deployments", "/reload", "/nothing", "/healthz/x", "//metrics",
+]  # fmt: skip
 
 
-def broken() -> bytes:
+async def broken() -> bytes:
     raise ValueError("a secret of ours")
+
+
+async def made_up() -> bytes:
+    return b"# made up\n"
+
+
+async def made_up_too() -> Any:
+    return {"made": {"up": "too"}}
 
 
 @dataclass
@@ -38,8 +48,10 @@ class Admin:
     """The application with made-up sources, served by a thread of its own."""
 
     token: str | None
-    metrics: Callable[[], bytes] = lambda: b"# made up\n"
+    metrics: Callable[[], Awaitable[bytes]] = made_up
     reasons: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    reloads: int = 0
     address: tuple[str, int] = ("", 0)
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
     _thread: threading.Thread | None = None
@@ -62,9 +74,11 @@ class Admin:
     async def _serve(self, started: threading.Event) -> None:
         sources = AdminSources(
             unready=lambda: self.reasons,
+            status=lambda: {"generation": 3},
             metrics=self.metrics,
             configuration=lambda: {"made": "up"},
-            deployments=lambda: {"made": {"up": "too"}},
+            deployments=made_up_too,
+            reload=self._reload,
         )
         runner = AdminRunner(sources, self.token)
         await runner.setup()
@@ -75,6 +89,10 @@ class Admin:
         started.set()
         await self._stop.wait()
         await runner.cleanup()
+
+    async def _reload(self) -> tuple[bool, dict[str, Any]]:
+        self.reloads += 1
+        return not self.problems, {"problems": self.problems}
 
     def get(self, path: str, authorization: str | None = None, method: str = "GET") -> Answer:
         headers = {} if authorization is None else {"Authorization": authorization}
@@ -124,7 +142,7 @@ def test_a_page_has_its_type_and_is_not_kept(
 def test_the_front_page_names_the_others(opened: Admin) -> None:
     answer = opened.get("/")
     assert answer.status == 200
-    assert json.loads(answer.body) == {"gateway": __version__, "paths": PAGES[1:]}
+    assert json.loads(answer.body) == {"gateway": __version__, "paths": [*PAGES[1:], "/reload"]}
 
 
 @pytest.mark.parametrize(
@@ -135,7 +153,11 @@ def test_readiness_says_why_not(opened: Admin, reasons: list[str], status: int) 
     answer = opened.get("/readyz")
     opened.reasons = []
     assert answer.status == status
-    assert json.loads(answer.body) == {"ready": not reasons, "reasons": reasons}
+    assert json.loads(answer.body) == {
+        "ready": not reasons,
+        "reasons": reasons,
+        "generation": 3,
+    }
 
 
 def test_a_process_that_is_not_ready_is_alive_all_the_same(opened: Admin) -> None:
@@ -295,3 +317,21 @@ def test_t44_the_running_configuration_names_secrets_and_holds_none(tmp_path: Pa
     }
     for secret in (TOKEN, SECRETS["KEY"], SECRETS["OTHER"]):
         assert secret not in everything
+
+
+@pytest.mark.parametrize(("problems", "status"), [([], 200), (["f:3: timeout: wrong"], 422)])
+def test_reloading_is_asked_for_and_told(opened: Admin, problems: list[str], status: int) -> None:
+    opened.problems, before = problems, opened.reloads
+    answer = opened.get("/reload", method="POST")
+    opened.problems = []
+    assert (answer.status, json.loads(answer.body)) == (status, {"problems": problems})
+    assert opened.reloads == before + 1
+
+
+def test_no_page_in_a_browser_can_ask_for_a_reload(opened: Admin) -> None:
+    before = opened.reloads
+    with RawClient(opened.address) as client:
+        client.send(request("/reload", b"", headers={"Origin": "https://evil.example"}))
+        assert client.answer().status == 403
+    assert opened.get("/reload").status == 405
+    assert opened.reloads == before

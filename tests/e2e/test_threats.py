@@ -7,17 +7,12 @@ request nor a container's redirect can name another place.
 
 from __future__ import annotations
 
-import gc
 import os
-import secrets
-import types
 from collections.abc import Iterator
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from gateway.app import Gateway, load
 from tests.support.backends import FakeBackend, Link, answering, choosing
 from tests.support.gateways import KEY, SECOND_KEY, GatewayProcess, minimal
 from tests.support.raw import request
@@ -137,44 +132,6 @@ def test_t33_two_credentials_are_ambiguous(gateway: GatewayProcess) -> None:
         request(headers={"Authorization": f"Bearer x\r\nAuthorization: Bearer {KEY}"})
     )
     assert answer.status == 400
-
-
-def test_t33_no_object_of_the_running_gateway_holds_a_key_as_text(tmp_path: Path) -> None:
-    keys = {"TEST_KEY": secrets.token_hex(20), "TEST_SECOND_KEY": secrets.token_hex(20)}
-    for name, key in keys.items():
-        (tmp_path / name).write_text(key)
-    text = minimal("http://127.0.0.1:1").replace("env:", "file:")
-    config = tmp_path / "gateway.yaml"
-    config.write_text(text)
-    settings, source = load(config, {})
-    gateway = Gateway(settings, source, {})
-    held = [
-        item
-        for item in _reachable(gateway)
-        if isinstance(item, str | bytes)
-        and any((key if isinstance(item, str) else key.encode()) in item for key in keys.values())  # type: ignore[operator]
-    ]
-    assert held == []
-    # The search finds what is there: the digests are.
-    digests = {sha256(key.encode()).digest() for key in keys.values()}
-    assert digests <= {item for item in _reachable(gateway) if isinstance(item, bytes)}
-
-
-def _reachable(root: object) -> Iterator[object]:
-    """Everything that an object leads to; not by way of modules, classes and global names."""
-    seen: set[int] = set()
-    waiting = [root]
-    while waiting:
-        item = waiting.pop()
-        if id(item) in seen or isinstance(item, types.ModuleType | type | types.FrameType):
-            continue
-        seen.add(id(item))
-        yield item
-        if isinstance(item, types.FunctionType):
-            waiting += [cell.cell_contents for cell in item.__closure__ or ()]
-            waiting += item.__defaults__ or ()
-        else:
-            waiting += gc.get_referents(item)
 
 
 def test_t33_the_running_configuration_names_sources_only(gateway: GatewayProcess) -> None:

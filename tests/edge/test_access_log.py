@@ -368,3 +368,22 @@ def test_standard_output_will_do(capfd: pytest.CaptureFixture[str]) -> None:
     writer.put(b"to the console\n", 1)
     writer.stop(5.0)
     assert capfd.readouterr().out == "to the console\n"
+
+
+def test_lines_can_be_sent_elsewhere_and_none_is_lost_between(tmp_path: Path) -> None:
+    writers = [Writer(tmp_path / name) for name in ("first", "second")]
+    for writer in writers:
+        writer.start()
+    with Script() as script:
+        log = AccessLog(writers[0], script.clock, script.wall)
+        script.recorder.then = log.record
+        script.client().says(request(key="wrong"))
+        writers[0].dropped = 3
+        log.redirect(writers[1])
+        script.client().says(request(key="wrong"))
+        log.stop(5.0)
+        assert log.dropped == 3
+        log.redirect(None)
+        script.client().says(request(key="wrong"))
+    wait_until(lambda: (tmp_path / "first").read_text().count("\n") == 1, what="the first line")
+    assert (tmp_path / "second").read_text().count("\n") == 1

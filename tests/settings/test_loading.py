@@ -18,12 +18,13 @@ DURATION = "expected a duration such as 500ms, 60s, 5m or 1h"
 SIZE = "expected a size such as 512B, 64KiB or 100MiB"
 ADDRESS = "expected an address such as 127.0.0.1:8080 or [::1]:8080"
 
+KNOWN = "known are listen, admin, access_log, workers, worker_timeout, watch, takeover, endpoints"
 # name: (text, the whole report)
 BROKEN: dict[str, tuple[str, list[str]]] = {
     # Unknown keys: the nearest known one, or all of them.
     "unknown": (
-        demo(end="workers: auto"),
-        ["6: workers: unknown key; known are listen, admin, access_log, endpoints"],
+        demo(end="logs: auto"),
+        [f"6: logs: unknown key; {KNOWN}"],
     ),
     "misspelt": (demo(end="acces_log: off"),
                  ["6: acces_log: unknown key; did you mean 'access_log'?"]),
@@ -176,7 +177,7 @@ BROKEN: dict[str, tuple[str, list[str]]] = {
             "7: endpoints.demo.limits.bodies: unknown key; did you mean 'body'?",
             f"8: admin.address: found 'nowhere', {ADDRESS}",
             "9: listen.backlog: found 0, expected at least 1",
-            "10: logs: unknown key; known are listen, admin, access_log, endpoints",
+            f"10: logs: unknown key; {KNOWN}",
         ],
     ),
     "shape-and-building-at-once": (
@@ -227,7 +228,7 @@ def test_a_wrong_audience_is_one_mistake_and_hides_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "report"),
     [
-        (demo(end="12: 5"), "6: 12: unknown key; known are listen, admin, access_log, endpoints"),
+        (demo(end="12: 5"), f"6: 12: unknown key; {KNOWN}"),
         (
             demo(more="traffic: {12: 5}"),
             "6: endpoints.demo.traffic.12: there is no deployment '12'; there are blue",

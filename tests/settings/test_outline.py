@@ -13,12 +13,15 @@ from gateway.settings.schema import Settings
 from tests.settings.test_schema import KEYS, read
 
 AT = ("endpoints", "demo")
+TOP = [
+    "listen", "admin", "access_log", "workers", "worker_timeout", "watch", "takeover", "endpoints",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("path", "keys"),
     [
-        ((), ["listen", "admin", "access_log", "endpoints"]),
+        ((), TOP),
         (("admin",), ["address", "token"]),
         (("access_log",), ["path", "enabled"]),
         (("admin", "token"), ["file", "env"]),

@@ -1,0 +1,346 @@
+"""The supervisor: starts and watches the workers, owns the configuration, serves the admin port.
+
+It sees no scoring request. Whatever it does, the workers serve on; whatever happens to one of them,
+the others do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from gateway import __version__
+from gateway.control.admin import AdminRunner, AdminSources
+from gateway.control.doors import CannotListen, Doors, Wanted, passed_by_systemd
+from gateway.control.gatherings import Gatherings
+from gateway.control.messages import Door, Drained, Fetch, Fetched
+from gateway.control.notifying import Notifier
+from gateway.control.plans import BadPlan, Plan
+from gateway.control.sharing import SharedFetcher
+from gateway.control.takeover import Handover, Takeover, TakeoverFailed, take_over
+from gateway.control.watching import Watcher
+from gateway.control.worker_process import CannotServe, Launch, WorkerProcess
+from gateway.control.workforce import Orders, Workforce
+from gateway.engine.tasks import spawn
+
+_log = logging.getLogger("gateway")
+
+_ADMIN = "admin"
+_BACKLOG = 128
+# Between two looks at the files of the configuration.
+_WATCH = 1.0
+
+
+class CannotStart(Exception):
+    """The gateway cannot run here; the message is one sentence for the operator. ``sought`` are the
+    files of the configuration, whoever knows them."""
+
+    sought: frozenset[Path] = frozenset()
+
+
+class Supervisor:
+    """One gateway: its configuration, its listening sockets, its workers, its admin port."""
+
+    def __init__(
+        self,
+        load: Callable[[], Plan],
+        launch: Launch,
+        *,
+        fetch: Callable[[str], Awaitable[bytes]],
+        environment: Mapping[str, str],
+    ) -> None:
+        """
+        :param load: reads the configuration anew; raises ``BadPlan``. It is called in a thread.
+        :param fetch: see ``SharedFetcher``.
+        """
+        self._load = load
+        self._environment = environment
+        self._notifier = Notifier(environment)
+        self._fetch = SharedFetcher(fetch, time.monotonic)
+        self._workforce = Workforce(launch, hear=self._hear, ended=self._forget)
+        self._gatherings = Gatherings(self._workforce)
+        self._watcher = Watcher()
+        self._doors = Doors()
+        self._plan: Plan
+        self._runner: AdminRunner | None = None
+        self._handover: Handover | None = None
+        self._reasons = ["starting"]
+        self._generation = 0
+        self._reloading = asyncio.Lock()
+        self._problems: list[str] = []
+        #: Set when there is a reason to stop: a signal, or another gateway has taken over.
+        self.stopping = asyncio.Event()
+        self._was_taken_over = False
+
+    def __repr__(self) -> str:
+        return f"<Supervisor, generation {self._generation}, {self._workforce!r}>"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where the gateway listens, a port chosen by the system included."""
+        return self._doors.address(self._plan.doors[0].name)
+
+    @property
+    def admin_address(self) -> tuple[str, int]:
+        return self._doors.address(_ADMIN)
+
+    async def start(self, plan: Plan) -> None:
+        """Open the ports and begin to serve.
+
+        :raises CannotStart: a port or file cannot be had, or another gateway does not give way.
+        """
+        self._plan = plan
+        self._watcher.watch(plan.files)
+        other = await self._ask_other(plan.takeover)
+        given = list(other.sockets) if other is not None else []
+        self._doors = Doors([*passed_by_systemd(self._environment, os.getpid()), *given])
+        try:
+            self._doors.adopt(self._doors.prepare(_wanted(plan)))
+        except CannotListen as why:
+            raise CannotStart(str(why)) from None
+        if other is None:
+            await self._open_admin(plan)
+        self._workforce.timeout, self._workforce.grace = plan.worker_timeout, plan.drain
+        self._generation = 1
+        try:
+            await self._workforce.start(plan.workers, self._orders(plan))
+            if other is not None:
+                await other.finish()
+                await self._open_admin(plan)
+            self._offer(plan)
+        except (CannotServe, TakeoverFailed, OSError) as why:
+            self._workforce.kill()
+            raise CannotStart(str(why)) from None
+        self._reasons = []
+        spawn(self._watch(), "watching files")
+        self._notifier.tell("READY=1", f"MAINPID={os.getpid()}", self._status_line())
+        self._keep_alive()
+        _log.info(
+            "scoring-gateway %s serves %s on %s://%s, admin on http://%s",
+            __version__,
+            ", ".join(plan.endpoints),
+            plan.scheme,
+            _show(self.address),
+            _show(self.admin_address),
+        )
+
+    async def stop(self) -> int:
+        """Finish the requests in flight, then close everything; how many had to be cut off."""
+        plan = self._plan
+        self._reasons = ["stopping"]
+        self._notifier.tell("STOPPING=1")
+        if plan.drain_delay and not self._was_taken_over:
+            await asyncio.sleep(plan.drain_delay)
+        if self._handover is not None:
+            self._handover.close()
+        # The sockets that workers still accept from are theirs by now.
+        self._doors.adopt({_ADMIN: self._doors.prepare([_admin(plan)])[_ADMIN]})
+        cut_off = await self._workforce.drain(plan.drain)
+        await self._close_admin()
+        self._doors.close()
+        return cut_off
+
+    def kill(self) -> None:
+        """End the workers at once."""
+        self._workforce.kill()
+
+    # Reloading.
+
+    async def reload(self) -> tuple[bool, dict[str, Any]]:
+        """Read the configuration anew and have it served whole, or change nothing.
+
+        :returns: whether it is in effect, and what the admin port says about it.
+        """
+        async with self._reloading:
+            self._notifier.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+            self._watcher.look()
+            try:
+                plan = await asyncio.to_thread(self._load)
+                await self._adopt(plan)
+            except BadPlan as bad:
+                self._problems = bad.lines
+                self._watcher.watch(self._plan.files | bad.sought)
+            except (CannotServe, CannotListen, OSError) as why:
+                self._problems = [str(why)]
+                self._watcher.watch(self._plan.files)
+            else:
+                self._problems = []
+                self._watcher.watch(plan.files)
+            self._note_reload()
+            return not self._problems, {
+                "reloaded": not self._problems,
+                "generation": self._generation,
+                "problems": self._problems,
+            }
+
+    def _note_reload(self) -> None:
+        good = not self._problems
+        self._gatherings.reloads["success" if good else "failure"] += 1
+        self._gatherings.last_reload_successful = good
+        self._gatherings.generation = self._generation
+        self._notifier.tell("READY=1", self._status_line())
+        if good:
+            _log.info("the configuration was reloaded, generation %d", self._generation)
+        else:
+            _log.error("the configuration was not reloaded: %s", "; ".join(self._problems))
+
+    async def _adopt(self, plan: Plan) -> None:
+        """Serve another configuration.
+
+        :raises CannotServe: a worker cannot; nothing has changed.
+        :raises CannotListen: an address cannot be had; nothing has changed.
+        """
+        prepared = self._doors.prepare(_wanted(plan))
+        number = self._generation + 1
+        orders = Orders(number, plan.payload, _public(prepared))
+        try:
+            await self._workforce.adopt(plan.workers, orders)
+        except CannotServe:
+            self._doors.discard(prepared)
+            raise
+        before, self._plan, self._generation = self._plan, plan, number
+        self._workforce.timeout, self._workforce.grace = plan.worker_timeout, plan.drain
+        self._doors.adopt(prepared)
+        if (plan.admin, plan.token) != (before.admin, before.token):
+            await self._close_admin()
+            await self._open_admin(plan)
+        if plan.takeover != before.takeover:
+            self._offer(plan)
+
+    async def _watch(self) -> None:
+        while not self.stopping.is_set():
+            await asyncio.sleep(_WATCH)
+            if self._plan.watch and self._watcher.has_changed():
+                _log.info("files of the configuration have changed")
+                await self.reload()
+
+    # The admin port.
+
+    async def _open_admin(self, plan: Plan) -> None:
+        sources = AdminSources(
+            unready=self._unready,
+            status=self._status,
+            metrics=self._gatherings.metrics,
+            configuration=lambda: self._plan.description,
+            deployments=self._gatherings.deployments,
+            reload=self.reload,
+        )
+        self._runner = AdminRunner(sources, plan.token)
+        await self._runner.setup()
+        # A copy: the site closes what it is given, and a door may stay open for longer.
+        await web.SockSite(self._runner, self._doors.opened(_ADMIN).dup()).start()
+
+    async def _close_admin(self) -> None:
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+
+    def _unready(self) -> list[str]:
+        if not self._reasons and not self._workforce.running:
+            return ["no worker is running"]
+        return self._reasons
+
+    def _status(self) -> dict[str, Any]:
+        return {
+            "generation": self._generation,
+            "workers": len(self._workforce.running),
+            "reload_problems": self._problems,
+        }
+
+    # Another gateway, and the service manager.
+
+    async def _ask_other(self, path: Path | None) -> Takeover | None:
+        if path is None:
+            return None
+        try:
+            other = await take_over(path)
+        except TakeoverFailed as why:
+            raise CannotStart(f"cannot take over at {path}: {why}") from None
+        if other is not None:
+            _log.info("taking over from the gateway at %s", path)
+        return other
+
+    def _offer(self, plan: Plan) -> None:
+        """Be there for a gateway that is to take over."""
+        if self._handover is not None:
+            self._handover.close()
+            self._handover = None
+        if plan.takeover is not None:
+            handover = Handover(plan.takeover, self._sockets, self._give_way)
+            try:
+                handover.start()
+            except OSError as why:
+                raise OSError(f"cannot be asked at {plan.takeover}: {why.strerror}") from None
+            self._handover = handover
+
+    def _sockets(self) -> Sequence[socket.socket]:
+        return [self._doors.opened(wanted.name) for wanted in _wanted(self._plan)]
+
+    async def _give_way(self) -> None:
+        _log.info("another gateway has taken over")
+        await self._close_admin()
+        self._was_taken_over = True
+        self.stopping.set()
+
+    def _status_line(self) -> str:
+        return f"STATUS=generation {self._generation}, {len(self._workforce.running)} workers"
+
+    def _keep_alive(self) -> None:
+        """Tell systemd regularly that all is well, if it has asked for that (WatchdogSec=)."""
+        period = self._environment.get("WATCHDOG_USEC", "")
+        if period.isdigit() and int(period):
+            self._notifier.tell("WATCHDOG=1")
+            asyncio.get_running_loop().call_later(int(period) / 2e6, self._keep_alive)
+
+    # What workers say.
+
+    def _hear(self, worker: WorkerProcess, message: Any) -> None:
+        if isinstance(message, Fetch):
+            spawn(self._serve_fetch(worker, message), f"fetching for worker {worker.index}")
+        elif isinstance(message, Drained):
+            worker.cut_off = message.cut_off
+        else:
+            self._gatherings.take(worker, message)
+
+    def _forget(self, worker: WorkerProcess) -> None:
+        self._gatherings.forget(worker)
+
+    async def _serve_fetch(self, worker: WorkerProcess, message: Fetch) -> None:
+        try:
+            content = await self._fetch(message.url, self._plan.freshness.get(message.url, 0.0))
+        except OSError as why:
+            worker.channel.send(Fetched(message.number, b"", str(why)))
+        else:
+            worker.channel.send(Fetched(message.number, content, None))
+
+    def _orders(self, plan: Plan) -> Orders:
+        doors = self._doors.prepare(_wanted(plan))
+        return Orders(self._generation, plan.payload, _public(doors))
+
+
+def _admin(plan: Plan) -> Wanted:
+    return Wanted(_ADMIN, plan.admin, _BACKLOG)
+
+
+def _wanted(plan: Plan) -> list[Wanted]:
+    return [*plan.doors, _admin(plan)]
+
+
+def _public(
+    doors: Mapping[str, tuple[Door, socket.socket]],
+) -> Mapping[str, tuple[Door, socket.socket]]:
+    """Those that workers accept from."""
+    return {name: door for name, door in doors.items() if name != _ADMIN}
+
+
+def _show(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
