@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks import batching, idle, proxying, slow, soak, streaming
+from benchmarks import batching, idle, proxying, reloading, slow, soak, streaming
 from benchmarks.machine import describe
 
 PARTS = {
@@ -15,6 +15,7 @@ PARTS = {
     "idle": idle.run,
     "streaming": streaming.run,
     "batching": batching.run,
+    "reload": reloading.run,
     "slow": slow.run,
     "soak": soak.run,
 }

@@ -7,11 +7,13 @@ import sys
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
 from gateway import __version__
 from gateway.app import load, plan_demo, serve
+from gateway.control.asking import NotAnswered, ask, reachable
 from gateway.control.demo import DemoFailed, run_demo
 from gateway.control.load_demo import run_load
 from gateway.control.samples import BadSample
@@ -20,8 +22,11 @@ from gateway.control.verification import VerificationPlan, run_verification
 from gateway.core.backends import parse_backend
 from gateway.installation import UnsafeInstallation, check_installation
 from gateway.logs import configure_logging
-from gateway.settings.loading import BadConfiguration, read_source, validate
-from gateway.settings.schema import json_schema
+from gateway.settings.differences import differences
+from gateway.settings.loading import BadConfiguration, Source, read_source, validate
+from gateway.settings.schema import Settings, json_schema
+from gateway.settings.units import parse_address
+from gateway.wiring import describe
 
 # Exit statuses: 1 for what went wrong while running, 2 for what the caller got wrong.
 _CONFIG = click.option(
@@ -85,6 +90,50 @@ def check_command(config: Path) -> None:
     )
     counts = f"{_count(len(settings.endpoints), 'endpoint')}, {_count(backends, 'backend')}"
     click.echo(f"{config}: good ({counts})")
+
+
+@main.command("diff")
+@_CONFIG
+@click.option(
+    "--against",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="OLD",
+    help="Another file, instead of the running gateway.",
+)
+@click.option(
+    "--admin",
+    metavar="URL",
+    help="Where the running gateway's admin port is, such as http://127.0.0.1:9090; by default"
+    " where FILE says.",
+)
+def diff_command(config: Path, against: Path | None, admin: str | None) -> None:
+    """Show what a configuration file would change.
+
+    Compares it with what the running gateway has in effect, defaults included, and shows every
+    difference by its keys: added, removed, or old -> new. Sources of secrets are never shown, and
+    contents of files that the configuration names are not compared. `check` judges a file more
+    thoroughly.
+
+    Exits 0 if nothing would change, 1 if something would, and 2 if that cannot be told.
+    """
+    if against is not None and admin is not None:
+        raise click.UsageError("--against and --admin are two different things to compare with")
+    try:
+        settings, source = _shape(config)
+        if against is not None:
+            old = describe(_shape(against)[0])
+        else:
+            old = _running(settings, source, admin)
+    except BadConfiguration as report:
+        _report(report)
+        sys.exit(2)
+    except (NotAnswered, ValueError) as why:
+        _complain("scoring-gateway", str(why))
+        sys.exit(2)
+    found = [difference.render() for difference in differences(old, describe(settings))]
+    for line in found:
+        click.echo(line)
+    sys.exit(1 if found else 0)
 
 
 @main.command("verify-batching")
@@ -197,10 +246,7 @@ def _plan_verification(
     :raises LookupError: no such endpoint or deployment; the message says which there are.
     :raises ValueError: the backend is none.
     """
-    source = read_source(config)
-    settings, mistakes = validate(source)
-    if mistakes or settings is None:
-        raise BadConfiguration(source, mistakes)
+    settings, _ = _shape(config)
     found = settings.endpoints[_choose("endpoint", settings.endpoints, endpoint)]
     deployment = _choose("deployment", found.deployments, deployment)
     chosen = found.deployments[deployment]
@@ -216,6 +262,36 @@ def _plan_verification(
         tolerance=batching.tolerance,
         timeout=found.timeout,
     )
+
+
+def _shape(config: Path) -> tuple[Settings, Source]:
+    """A file, as far as it can be judged without secrets, keys and other files.
+
+    :raises BadConfiguration: with everything that is wrong with it.
+    """
+    source = read_source(config)
+    settings, mistakes = validate(source)
+    if mistakes or settings is None:
+        raise BadConfiguration(source, mistakes)
+    return settings, source
+
+
+def _running(settings: Settings, source: Source, admin: str | None) -> Any:
+    """What a running gateway has in effect.
+
+    :param settings: say where its admin port is, and the token for it.
+    :param admin: another place of the port, as a URL.
+    :raises NotAnswered: it cannot be asked.
+    :raises ValueError: there is no such place, or the token cannot be read.
+    """
+    address = reachable(settings.admin.address)
+    if admin is not None:
+        try:
+            address = parse_address(admin.removeprefix("http://").rstrip("/"))
+        except ValueError:
+            raise ValueError("--admin: expected a URL such as http://127.0.0.1:9090") from None
+    token = settings.admin.token.read(source.base) if settings.admin.token is not None else None
+    return ask(address, "/config", token=token)[1]
 
 
 def _choose(kind: str, names: Collection[str], name: str | None) -> str:

@@ -22,7 +22,7 @@ from gateway.settings.schema import json_schema
 from tests.support.backends import FakeBackend, Link, answering
 from tests.support.checking import FILE, SECRETS, demo
 
-COMMANDS = ["serve", "check", "demo", "schema", "verify-batching"]
+COMMANDS = ["serve", "check", "diff", "demo", "schema", "verify-batching"]
 PROGRAM = str(Path(sys.executable).with_name("scoring-gateway"))
 
 
@@ -69,6 +69,7 @@ def test_every_command_explains_itself_and_its_options(command: str, option: str
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.startswith(f"Usage: scoring-gateway {command} [OPTIONS]\n\n  ")
     wanted = {"serve": ["-c, --config FILE"], "check": ["-c, --config FILE"], "schema": [],
+              "diff": ["-c, --config FILE", "--against OLD", "--admin URL"],
               "demo": ["-c, --config FILE", "--check", "--load"],
               "verify-batching": ["-c, --config FILE", "--endpoint NAME", "--deployment NAME",
                                   "--sample FILE", "--tolerance X", "--backend URL"],
@@ -89,6 +90,8 @@ def test_every_command_explains_itself_and_its_options(command: str, option: str
         (["schema", "now"], "now"),
         (["serve", "--port", "80"], "--port"),
         (["demo", "--check", "--load"], "--load"),
+        (["diff", "--against", "old.yaml"], "--config"),
+        (["diff", "-c", "f", "--against", "g", "--admin", "http://h:1"], "--admin"),
         (["verify-batching"], "--config"),
         (["verify-batching", "-c", "f", "--endpoint", "demo"], "--sample"),
         (["verify-batching", "-c", "f", "--endpoint", "demo", "--sample", "none"], "none"),
@@ -113,7 +116,7 @@ def called(command: str, path: Path) -> list[str]:
     return [command, "-c", str(path), *more]
 
 
-READING = ["serve", "check", "demo", "verify-batching"]
+READING = ["serve", "check", "diff", "demo", "verify-batching"]
 
 
 @pytest.mark.parametrize("command", READING)
@@ -140,7 +143,7 @@ def test_every_command_reports_a_broken_configuration_alike(command: str, tmp_pa
         f"{path}:7: endpoints.demo.hosts[0]: 'a b' is not a host name: {leave}",
         "2 mistakes",
     ]
-    if command == "verify-batching":  # builds nothing, so what can only be seen then is not
+    if command in ("diff", "verify-batching"):  # build nothing: what is only seen then is not
         found[1:] = ["1 mistake"]
     assert result.stderr.splitlines() == found
 

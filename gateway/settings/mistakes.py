@@ -22,8 +22,9 @@ NAME_HINT = (
     "with a hyphen"
 )
 
-# Values under these keys may be secrets that somebody wrote into the file after all,
-_PRIVATE = frozenset(("primary", "secondary", "secret", "token"))
+# Values under these keys are sources of secrets, or secrets that somebody wrote into the file
+# after all,
+PRIVATE = frozenset(("primary", "secondary", "secret", "token"))
 # and so may whatever stands in the place of these sections.
 _SECRETIVE = frozenset(("auth", "keys", "tokens"))
 _SHORT_FORMS = {
@@ -53,10 +54,10 @@ class Mistake:
 
     def render(self, place: str) -> str:
         """One line that begins with ``place``, whatever characters are in the message."""
-        dotted = _dotted(self.path)
-        text = f"{dotted}: {self.message}" if dotted else self.message
+        where = dotted(self.path)
+        text = f"{where}: {self.message}" if where else self.message
         text = _USER.sub("//***@", text)
-        return f"{place}: {''.join(map(_printable, text))}"
+        return f"{place}: {printable(text)}"
 
 
 def show(value: object) -> str:
@@ -119,7 +120,7 @@ def _unknown(path: Keys) -> Mistake:
 
 
 def _is_private(path: Keys) -> bool:
-    return bool(path) and (path[-1] in _SECRETIVE or not _PRIVATE.isdisjoint(path))
+    return bool(path) and (path[-1] in _SECRETIVE or not PRIVATE.isdisjoint(path))
 
 
 def _is_in_private(path: Keys) -> bool:
@@ -128,15 +129,21 @@ def _is_in_private(path: Keys) -> bool:
     return any(_is_private(path[:length]) for length in range(1, len(path)))
 
 
-def _printable(character: str) -> str:
-    """Line breaks would cut a line of the report in two, half a character cannot be printed."""
-    if character.isprintable():
-        return character
-    return character.encode("unicode_escape").decode()
+def printable(text: str) -> str:
+    """Text in one line: line breaks would cut a line of the report in two, half a character cannot
+    be printed."""
+    return "".join(map(_printable, text))
 
 
-def _dotted(path: Keys) -> str:
+def dotted(path: Keys) -> str:
+    """Keys as they are written in reports: ``endpoints.demo.hosts[0]``."""
     text = ""
     for key in path:
         text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else str(key)
     return text
+
+
+def _printable(character: str) -> str:
+    if character.isprintable():
+        return character
+    return character.encode("unicode_escape").decode()
