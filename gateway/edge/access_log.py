@@ -23,7 +23,7 @@ from gateway.core.identity import trace_id
 from gateway.core.memo import Memo
 from gateway.engine.endpoints import Deployment, Endpoint
 from gateway.engine.exchange import Exchange
-from gateway.engine.reading import Words
+from gateway.engine.routed import Words
 
 _log = logging.getLogger("gateway")
 # Lines that are formatted in one go: less than half a millisecond of work.

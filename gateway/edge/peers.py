@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.core.forwarding import Forwarding
-from gateway.engine.reading import Routed
+from gateway.engine.routed import Routed
 
 
 class Peer:

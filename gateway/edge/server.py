@@ -21,7 +21,8 @@ from gateway.edge.phases import CLOSED, FLUSHING, LINGERING, READING, SKIPPING, 
 from gateway.edge.uploads import IncomingBody
 from gateway.engine.exchange import Exchange, Source
 from gateway.engine.pipeline import ClientGone
-from gateway.engine.reading import Known, Routed
+from gateway.engine.reading import Known, KnownKind
+from gateway.engine.routed import Routed
 from gateway.engine.walking import interrupt, start
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Downstream(asyncio.Protocol):
         self._held = b""
         self._at = 0
         #: The head that was read last, to recognise the next by.
-        self._known: Known | None = None
+        self._known: Known | KnownKind | None = None
         #: The request at the front of them will be read in the next turn of the loop.
         self._pending = False
         self._exchange: Exchange | None = None

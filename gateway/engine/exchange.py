@@ -11,7 +11,7 @@ from gateway.core.replies import Reply
 if TYPE_CHECKING:
     from gateway.engine.endpoints import Deployment, Endpoint
     from gateway.engine.pools import Pool
-    from gateway.engine.reading import Routed
+    from gateway.engine.routed import Routed
 
 
 class Custodian(Protocol):

@@ -10,21 +10,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import NamedTuple
 
-from gateway.core.dialects import V1, Dialect
 from gateway.core.faults import Refusal
 from gateway.core.grammar import OWS, printable
-from gateway.core.heads import HeadLimits, RequestHead, UnfitRequest, parse_request_head
-from gateway.core.identity import NO_IDENTIFIERS, Identifiers, identify
+from gateway.core.heads import HeadLimits, UnfitRequest, parse_request_head
 from gateway.core.memo import Memo
 from gateway.core.routing import Router
 from gateway.engine.endpoints import Endpoint
+from gateway.engine.routed import Routed, Words
 
 REMEMBERED = 512
 # Longer heads are rare and would make the memory's bound in bytes meaningless.
 REMEMBERED_SIZE = 4096
 
+_PLAIN = bytes(range(ord("!"), ord("~") + 1))
 # Of a length, when it is cut out: more than any body's.
 _MAX_DIGITS = 15
 # To look a length up costs a quarter of judging its digits and converting them.
@@ -37,83 +36,11 @@ _CHANGING = re.compile(
     rb"\r\n([Cc](?i:ontent-length)|[Tt](?i:raceparent|racestate)"
     rb"|[Xx](?i:-request-id|-ms-request-id|-ms-client-request-id)): ([!-~]+)(?=\r\n)"
 )
+# Characters of a path or user agent in the log.
+_MAX_TEXT = 200
 _TRACE = frozenset((b"traceparent", b"tracestate"))
 # RFC 6839: `application/*+json` counts as JSON; contract.md 2.4 says which the container accepts.
 _JSON = re.compile(rb"application/(?:[A-Za-z0-9!#$&^_.-]+\+)?json", re.IGNORECASE)
-
-
-class Words(NamedTuple):
-    """A head in words for a log. No query: it may hold secrets."""
-
-    method: str
-    path: str
-    user_agent: str
-
-
-NO_WORDS = Words("", "", "")
-# Characters of a path or user agent in the log.
-_MAX_TEXT = 200
-
-
-class Routed:
-    """A head and what follows from it under one configuration."""
-
-    __slots__ = (
-        "bare_fields",
-        "common",
-        "cut",
-        "endpoint",
-        "fields",
-        "head",
-        "identifiers",
-        "is_json",
-        "refusal",
-        "request_line",
-        "timeout",
-        "traceparent",
-        "words",
-    )
-
-    def __init__(self, head: RequestHead, timeout: float) -> None:
-        self.head = head
-        self.endpoint: Endpoint | None = None
-        #: Why it gets no further: there is no endpoint for it, or nothing that it can do there.
-        self.refusal: Refusal | None = None
-        self.timeout = timeout
-        #: Path prefix that names the endpoint and is not passed on.
-        self.cut = b""
-        self.request_line = b""
-        #: End-to-end fields for the container, complete lines; ``bare_fields`` are those without
-        #: identifiers of the request.
-        self.fields = self.bare_fields = b""
-        #: The request line and the fields that all heads of this kind share, the same object for
-        #: all of them. What changes from request to request is not among them.
-        self.common = b""
-        self.identifiers: Identifiers = NO_IDENTIFIERS
-        self.traceparent: bytes | None = None
-        self.is_json = False
-        #: What the access log says of all such requests.
-        self.words = NO_WORDS
-
-    def __repr__(self) -> str:
-        return f"<Routed {self.head!r} to {self.endpoint!r}>"
-
-    @property
-    def dialect(self) -> Dialect:
-        return self.endpoint.dialect if self.endpoint is not None else V1
-
-
-class _Kind(NamedTuple):
-    """Heads that differ only in the values of ``names`` (lower case).
-
-    ``routed`` lacks what follows from those values. ``length_at`` is the place of the body's length
-    among them, None where ``length`` is the same for all.
-    """
-
-    routed: Routed
-    names: tuple[bytes, ...]
-    length: int
-    length_at: int | None
 
 
 class Known:
@@ -153,6 +80,68 @@ class Known:
         return self.routed, length, stop + len(self.after)
 
 
+class KnownKind:
+    """Heads that were read before, but for the values of ``names`` (lower case), which are of the
+    plainest form.
+
+    ``routed`` lacks what follows from those values. ``length_at`` is the place of the body's length
+    among them, None where ``length`` is the same for all.
+    """
+
+    __slots__ = ("_last", "_literals", "length", "length_at", "names", "reader", "routed")
+
+    def __init__(
+        self,
+        reader: HeadReader,
+        routed: Routed,
+        names: tuple[bytes, ...],
+        skeleton: tuple[bytes, ...],
+        length: int,
+    ) -> None:
+        """:param skeleton: what stands between the values, and the names as they are written."""
+        self.reader = reader
+        self.routed = routed
+        self.names = names
+        self.length = length
+        self.length_at = names.index(b"content-length") if b"content-length" in names else None
+        spellings = skeleton[1::2]
+        self._literals = [
+            b"%b\r\n%b: " % pair for pair in zip(skeleton[:-1:2], spellings, strict=True)
+        ]
+        self._last = skeleton[-1]
+
+    def __repr__(self) -> str:
+        return f"<KnownKind {self.routed!r}>"
+
+    @property
+    def is_individual(self) -> bool:
+        """Something else than the length of the body changes."""
+        return len(self.names) > (self.length_at is not None)
+
+    def recognise(self, data: bytes, at: int) -> tuple[Routed, int, int] | None:
+        """As ``Known.recognise``."""
+        values = []
+        end = at
+        for literal in self._literals:
+            if not data.startswith(literal, end):
+                return None
+            start = end + len(literal)
+            end = data.find(b"\r\n", start)
+            values.append(data[start:end])
+        if not data.startswith(self._last, end):
+            return None
+        end += len(self._last)
+        if end - at > self.reader.recalled_size or not _are_plain(values):
+            return None
+        length = self.length
+        if self.length_at is not None:
+            digits = values[self.length_at]
+            if not _is_length(digits):
+                return None
+            length = int(digits)
+        return self.routed.individual(self.names, values), length, end
+
+
 class HeadReader:
     """Reads heads under one configuration."""
 
@@ -161,10 +150,10 @@ class HeadReader:
         "_limits",
         "_memo",
         "_recall",
-        "_recalled_size",
         "_router",
         "_timeout",
         "known",
+        "recalled_size",
     )
 
     def __init__(self, router: Router[Endpoint], limits: HeadLimits, timeout: float) -> None:
@@ -172,12 +161,13 @@ class HeadReader:
         self._router = router
         self._limits = limits
         self._timeout = timeout
-        self._recalled_size = min(REMEMBERED_SIZE, limits.total)
+        #: Bytes of a head that may be recalled.
+        self.recalled_size = min(REMEMBERED_SIZE, limits.total)
         #: What the head that was read last is known by. A client's next one is most often the same.
-        self.known: Known | None = None
+        self.known: Known | KnownKind | None = None
         self._memo: Memo[bytes, Known] = Memo(REMEMBERED)
         self._recall = self._memo.get
-        self._kinds: Memo[tuple[bytes, ...], _Kind] = Memo(REMEMBERED)
+        self._kinds: Memo[tuple[bytes, ...], KnownKind] = Memo(REMEMBERED)
 
     def read(self, raw: bytes) -> tuple[Routed, int]:
         """The head's meaning, and the length of its body in bytes or ``CHUNKED``.
@@ -219,7 +209,8 @@ class HeadReader:
         del parts[2::3]
         skeleton = tuple(parts)
         # The values count towards the size, so that is judged every time.
-        kind = self._kinds.get(skeleton) if len(raw) <= self._recalled_size else None
+        kind = self._kinds.get(skeleton) if len(raw) <= self.recalled_size else None
+        known = kind
         if kind is None:
             kind = self._work_out(raw, skeleton)
         length = kind.length
@@ -229,15 +220,16 @@ class HeadReader:
                 length = int(digits)
             else:
                 length = parse_request_head(raw, self._limits).length or 0
-        if len(kind.names) > (kind.length_at is not None):
-            return _individual(kind, values), length
+        if kind.is_individual:
+            self.known = known
+            return kind.routed.individual(kind.names, values), length
         # A length that is written in an unusual way is still part of the key: what is recalled by
         # such a key must not be taken to have no body.
-        if (key is not raw or length == 0) and len(key) + _MAX_DIGITS <= self._recalled_size:
+        if (key is not raw or length == 0) and len(key) + _MAX_DIGITS <= self.recalled_size:
             self._memo.put(key, Known(self, key[:at], key[at:], kind.routed))
         return kind.routed, length
 
-    def _work_out(self, raw: bytes, skeleton: tuple[bytes, ...]) -> _Kind:
+    def _work_out(self, raw: bytes, skeleton: tuple[bytes, ...]) -> KnownKind:
         """Read a head in full."""
         unfit: UnfitRequest | None = None
         try:
@@ -261,15 +253,14 @@ class HeadReader:
             endpoint, target, routed.cut = self._router.route(head)
         except Refusal as refusal:
             routed.refusal = (unfit or refusal).anew()
-            _identify(routed, b"", head.request_id, head.ms_request_id, head.client_request_id)
+            routed.identify(b"", head.request_id, head.ms_request_id, head.client_request_id)
         else:
             routed.refusal = unfit.anew() if unfit is not None else None
             _address(routed, endpoint, target, [n for n in names if not (odd and n in _TRACE)])
-        length_at = names.index(b"content-length") if b"content-length" in names else None
-        kind = _Kind(routed, names, head.length or 0, length_at)
         if odd:
-            return kind._replace(names=tuple(b"" if name in _TRACE else name for name in names))
-        if len(raw) <= REMEMBERED_SIZE:
+            names = tuple(b"" if name in _TRACE else name for name in names)
+        kind = KnownKind(self, routed, names, skeleton, head.length or 0)
+        if not odd and len(raw) <= REMEMBERED_SIZE:
             self._kinds.put(skeleton, kind)
         return kind
 
@@ -277,6 +268,11 @@ class HeadReader:
 def _is_length(digits: bytes) -> bool:
     """Digits only, and few enough for any body: whatever else stands there is judged in full."""
     return digits.isdigit() and len(digits) <= _MAX_DIGITS
+
+
+def _are_plain(values: list[bytes]) -> bool:
+    """Whether all of them are what ``_CHANGING`` takes for a value."""
+    return all(values) and not b"".join(values).translate(None, _PLAIN)
 
 
 def _address(
@@ -299,50 +295,4 @@ def _address(
     routed.is_json = head.method == b"POST" and not coded and bool(_JSON.fullmatch(media_type))
     routed.traceparent = head.traceparent
     routed.common = routed.request_line + b"".join(fields)
-    _identify(routed, b"".join(fields), head.request_id, head.ms_request_id, head.client_request_id)
-
-
-def _individual(kind: _Kind, values: list[bytes]) -> Routed:
-    """One head of a kind, with its own values."""
-    base = kind.routed
-    head = base.head
-    routed = Routed(head, base.timeout)
-    routed.endpoint = base.endpoint
-    routed.refusal = base.refusal
-    routed.cut = base.cut
-    routed.request_line = base.request_line
-    routed.is_json = base.is_json
-    routed.common = base.common
-    routed.traceparent = base.traceparent
-    routed.words = base.words
-    request_id, ms_request_id = head.request_id, head.ms_request_id
-    client_request_id = head.client_request_id
-    fields = base.bare_fields
-    for name, value in zip(kind.names, values, strict=True):
-        if name == b"traceparent":
-            routed.traceparent = value
-            fields += b"traceparent: %b\r\n" % value
-        elif name == b"tracestate":
-            fields += b"tracestate: %b\r\n" % value
-        elif name == b"x-ms-client-request-id":
-            client_request_id = value
-        elif name == b"x-request-id":
-            request_id = value
-        elif name == b"x-ms-request-id":
-            ms_request_id = value
-    _identify(routed, fields, request_id, ms_request_id, client_request_id)
-    return routed
-
-
-def _identify(
-    routed: Routed,
-    fields: bytes,
-    request_id: bytes | None,
-    ms_request_id: bytes | None,
-    client_request_id: bytes | None,
-) -> None:
-    """Add what the request's identifiers decide."""
-    managed = routed.endpoint is not None and routed.endpoint.dialect.name == "managed"
-    routed.bare_fields = fields
-    routed.identifiers = identify(managed, request_id, ms_request_id, client_request_id)
-    routed.fields = fields + routed.identifiers.upstream
+    routed.identify(b"".join(fields), head.request_id, head.ms_request_id, head.client_request_id)

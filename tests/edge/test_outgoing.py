@@ -11,7 +11,7 @@ import pytest
 from gateway.core.heads import RequestHead
 from gateway.edge.outgoing import HIGH_WATER, Outgoing
 from gateway.engine.exchange import Client, Exchange
-from gateway.engine.reading import Routed
+from gateway.engine.routed import Routed
 from tests.support.fakes import FakeClock, FakeLoop, FakeTransport
 
 

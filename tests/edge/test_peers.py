@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.core.forwarding import Forwarding
 from gateway.core.heads import RequestHead
 from gateway.edge.peers import Peer
-from gateway.engine.reading import Routed
+from gateway.engine.routed import Routed
 from tests.support.gateways import KEY
 from tests.support.raw import request
 from tests.support.script import Script, Setup

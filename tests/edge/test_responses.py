@@ -26,7 +26,7 @@ from gateway.edge.responses import (
 )
 from gateway.engine.endpoints import Deployment, Endpoint
 from gateway.engine.exchange import Client, Exchange
-from gateway.engine.reading import Routed
+from gateway.engine.routed import Routed
 from gateway.engine.slots import Slots
 
 DATE = b"Date: Thu, 01 Jan 2026 00:00:00 GMT\r\n"

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.core.heads import CHUNKED, RequestHead
 from gateway.engine.exchange import Client, Exchange
-from gateway.engine.reading import Routed
+from gateway.engine.routed import Routed
 
 CLIENT = cast(Client, object())
 

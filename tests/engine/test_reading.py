@@ -20,7 +20,8 @@ from gateway.core.heads import CHUNKED, HeadLimits
 from gateway.core.routing import Router
 from gateway.core.traffic import Traffic
 from gateway.engine.endpoints import Deployment, Endpoint
-from gateway.engine.reading import HeadReader, Known, Routed
+from gateway.engine.reading import HeadReader, Known, KnownKind
+from gateway.engine.routed import Routed
 from gateway.engine.slots import Slots
 from tests.support.raw import request
 
@@ -293,7 +294,7 @@ def test_a_request_of_the_usual_form_is_read_as_it_was_meant() -> None:
     assert (found["length"], found["json"]) == (3, True)
 
 
-def known_from(raw: bytes) -> tuple[HeadReader, Known]:
+def known_from(raw: bytes) -> tuple[HeadReader, Known | KnownKind]:
     """What a reader knows a head by once it has read it often enough to remember it."""
     served = reader()
     for _ in range(2):
@@ -344,6 +345,70 @@ def test_only_heads_with_a_plain_length_are_known() -> None:
         for _ in range(2):
             served.read(raw)
             assert served.known is None
+
+
+TRACE = f"00-{'1' * 32}-{'2' * 16}-01"
+
+
+def individual(request_id: str = "a", digits: str = "5", trace: str = TRACE) -> bytes:
+    """A head as clients send it that make up identifiers for every request."""
+    return head(
+        "Accept: */*",
+        f"X-Request-ID: {request_id}",
+        f"Content-Length: {digits}",
+        f"traceparent: {trace}",
+        "User-Agent: test/1",
+    )
+
+
+@pytest.mark.parametrize("digits", ["0", "7", "4096", "007", "123456789012345"])
+def test_the_next_head_with_identifiers_of_its_own_is_recognised_in_place(digits: str) -> None:
+    _, known = known_from(individual())
+    following = individual("other-1", digits, TRACE.replace("1", "7"))
+    found = known.recognise(b"before" + following + b"after", 6)
+    assert found is not None
+    routed, length, end = found
+    assert end == 6 + len(following)
+    assert meaning(routed, length) == read(reader(), following)
+    assert (routed.identifiers.client, routed.identifiers.theirs) == ("", b"other-1")
+
+
+@pytest.mark.parametrize(
+    "following",
+    {
+        "empty": individual(""),
+        "blank-inside": individual("a b"),
+        "blank-behind": individual("a "),
+        "tab": individual("a\tb"),
+        "not-ascii": individual("\u00e9"),
+        "control-character": individual("a\x01"),
+        "bare-line-feed": individual("a\nX: y"),
+        "another-field": individual("a\r\nX: y"),
+        "end-of-head": individual("a\r\n\r\n"),
+        "too-large": individual("a" * LIMITS.total),
+        "no-digits": individual(digits="+5"),
+        "no-length": individual(digits=""),
+        "too-many-digits": individual(digits="1" * 16),
+        "other-spelling": individual().replace(b"X-Request-ID", b"x-request-id"),
+        "other-constant": individual().replace(b"*/*", b"text"),
+        "other-end": individual().replace(b"test/1", b"test/2"),
+        "one-less": head("Accept: */*", "X-Request-ID: a"),
+        "cut-short": individual()[:-1],
+        "cut-in-a-value": individual()[: individual().index(b"00-") + 9],
+        "nothing": b"",
+    }.values(),
+)
+def test_what_is_not_of_the_same_kind_is_read(following: bytes) -> None:
+    _, known = known_from(individual())
+    assert known.recognise(following, 0) is None
+
+
+def test_a_head_that_is_not_remembered_is_not_known_by_its_kind() -> None:
+    served = reader()
+    struck_off = head("Connection: tracestate", "tracestate: a", "x-request-id: b")
+    for _ in range(2):
+        served.read(struck_off)
+        assert served.known is None
 
 
 @given(heads(framings=FRAMINGS), heads(framings=FRAMINGS), st.binary(max_size=9))
