@@ -7,13 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks import batching, idle, proxying, reloading, slow, soak, streaming
+from benchmarks import batching, idle, proxying, reloading, scraping, slow, soak, streaming
 from benchmarks.machine import describe
 
 PARTS = {
     "proxying": proxying.run,
     "idle": idle.run,
     "streaming": streaming.run,
+    "scraping": scraping.run,
     "batching": batching.run,
     "reload": reloading.run,
     "slow": slow.run,

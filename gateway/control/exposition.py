@@ -11,8 +11,8 @@ import math
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
-from gateway.control.families import FAMILIES, LAYOUTS, Column
-from gateway.core.series import BILLION, Key, Values
+from gateway.control.families import FAMILIES, LAYOUTS, WIDTHS, Column
+from gateway.core.blocks import MILLION, Key, unpack
 from gateway.core.totals import Block, Totals
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -46,7 +46,8 @@ class Page:
             pieces = self._of_blocks.get(block)
             if pieces is None:
                 pieces = self._of_blocks[block] = self._add(block.key)
-            values = block.values()
+            total = block.total
+            values = None if total is None else unpack(total, WIDTHS[block.key[0]])
             for piece in pieces:
                 piece.fill(values)
         parts: list[str] = []
@@ -83,19 +84,22 @@ class _Piece:
         self._template = "".join(_template(column, labels))
         self.text = ""
 
-    def fill(self, values: Values | None) -> None:
+    def fill(self, values: tuple[int, ...] | None) -> None:
         """:param values: those of the block; None if there are no lines at present."""
         if values is None:
             self.text = ""
-            return
-        own: Sequence[float] = values[self._from : self._to]
-        if self._histogram:
-            counts = list(accumulate(own[:-1]))
-            self.text = self._template % (*counts, own[-1] / BILLION, counts[-1])
+        elif self._histogram:
+            numbers: list[float] = list(accumulate(values[self._from : self._to]))
+            # The sum is no bucket: in its place goes the count of all, and it comes last.
+            numbers[-1] = numbers[-2]
+            numbers.append(values[self._to - 1] / MILLION)
+            self.text = self._template % tuple(numbers)
+        elif self._scaled:
+            self.text = self._template % tuple(
+                [value / MILLION for value in values[self._from : self._to]]
+            )
         else:
-            if self._scaled:
-                own = [value / BILLION for value in own]
-            self.text = self._template % tuple(own)
+            self.text = self._template % values[self._from : self._to]
 
 
 def _template(column: Column, labels: tuple[tuple[str, str], ...]) -> Iterable[str]:
@@ -105,7 +109,7 @@ def _template(column: Column, labels: tuple[tuple[str, str], ...]) -> Iterable[s
             start(f"{column.family}_bucket", (*labels, ("le", bound)))
             for bound in (*map(repr, column.bounds), "+Inf")
         ]
-        starts += (start(f"{column.family}_sum", labels), start(f"{column.family}_count", labels))
+        starts += (start(f"{column.family}_count", labels), start(f"{column.family}_sum", labels))
     elif column.choices:
         starts = [start(column.family, (*labels, (column.label, each))) for each in column.choices]
     else:

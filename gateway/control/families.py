@@ -148,13 +148,13 @@ FAMILIES: tuple[tuple[str, str, str], ...] = (
 class Column:
     """What the next numbers of a block are: one sample of the family; or one for each of
     ``choices``, the values of ``label``; or, with ``bounds``, a histogram: the counts of its
-    buckets, and the sum in billionths."""
+    buckets, and the sum in millionths."""
 
     family: str
     label: str = ""
     choices: tuple[str, ...] = ()
     bounds: tuple[float, ...] = ()
-    #: In billionths.
+    #: In millionths.
     scaled: bool = False
 
     @property
@@ -168,7 +168,7 @@ _DEPLOYMENT = ("endpoint", "deployment")
 _BACKEND = ("endpoint", "deployment", "backend")
 _DURATION = Column("gateway_request_duration_seconds", bounds=LATENCY_BOUNDS)
 
-# For each kind of block (`core/series.py` makes them) the names of its labels, and its columns.
+# For each kind of block (`core/readings.py` makes them) the names of its labels, and its columns.
 LAYOUTS: dict[str, tuple[tuple[str, ...], tuple[Column, ...]]] = {
     "code": ((*_DEPLOYMENT, "code"), (Column("gateway_requests_total"),)),
     "fault": ((*_DEPLOYMENT, "fault"), (Column("gateway_faults_total"),)),
@@ -247,3 +247,6 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], tuple[Column, ...]]] = {
     "worst": (("worker",), (Column("gateway_event_loop_lag_max_seconds", scaled=True),)),
     "cpu": (("worker",), (Column("gateway_worker_cpu_seconds_total", scaled=True),)),
 }
+
+# For each kind, how many numbers a block has.
+WIDTHS = {kind: sum(column.width for column in columns) for kind, (_, columns) in LAYOUTS.items()}

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gateway.core.series import GAUGES, Key, Report, Values
+from gateway.core.blocks import GAUGES, Key, largest
+from gateway.core.series import Report
 
 # Gauges that every worker tells of the same thing, or of what it has learned alone: their sum means
 # nothing, the largest is how far one has come.
@@ -31,8 +32,9 @@ class Block:
     def __init__(self, key: Key) -> None:
         self.key = key
         #: As the workers alive last told, by worker.
-        self.rows: dict[int, Values] = {}
-        self._kept: Values | None = None
+        self.rows: dict[int, int] = {}
+        #: What the dead have counted.
+        self._kept: int | None = None
 
     def __repr__(self) -> str:
         return f"<Block {' '.join(self.key)} of {len(self.rows)} workers>"
@@ -41,20 +43,16 @@ class Block:
         """A worker has died."""
         row = self.rows.pop(worker, None)
         if row is not None and self.key[0] not in GAUGES:
-            kept = self._kept
-            self._kept = (
-                row if kept is None else [sum(pair) for pair in zip(kept, row, strict=True)]
-            )
+            self._kept = (self._kept or 0) + row
 
-    def values(self) -> Values | None:
-        """For all workers; None if there is nothing to tell (any longer)."""
-        rows = list(self.rows.values())
-        if self._kept is not None:
-            rows.append(self._kept)
-        if len(rows) < 2:
-            return rows[0] if rows else None
-        merge = max if self.key[0] in _LARGEST else sum
-        return list(map(merge, zip(*rows, strict=True)))
+    @property
+    def total(self) -> int | None:
+        """Over all workers; None if there is nothing to tell (any longer)."""
+        if not self.rows:
+            return self._kept
+        if self.key[0] in _LARGEST:
+            return largest(list(self.rows.values()))
+        return sum(self.rows.values(), self._kept or 0)
 
 
 class Totals:

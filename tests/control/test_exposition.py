@@ -11,7 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.control.exposition import CONTENT_TYPE, Page, heading, number, start
 from gateway.control.families import FAMILIES, LAYOUTS
-from gateway.core.series import BILLION, Key, Report, Values
+from gateway.core.blocks import MILLION, Key, pack
+from gateway.core.series import Report
 from gateway.core.totals import Totals
 
 KINDS = sorted(set(LAYOUTS) - {"worst", "cpu"})
@@ -28,7 +29,7 @@ def samples(page: bytes) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     return found
 
 
-def expected(key: Key, values: Values) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+def expected(key: Key, values: list[int]) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     """The samples of a block, made one by one."""
     names, columns = LAYOUTS[key[0]]
     labels = dict(zip(names, key[1:], strict=True))
@@ -47,7 +48,7 @@ def expected(key: Key, values: Values) -> dict[tuple[str, frozenset[tuple[str, s
                     f"{column.family}_bucket", count, le="+Inf" if bound == math.inf else str(bound)
                 )
             put(f"{column.family}_count", count)
-            put(f"{column.family}_sum", rest.pop(0) / BILLION)
+            put(f"{column.family}_sum", rest.pop(0) / MILLION)
         else:
             for choice in column.choices or ("",):
                 more = {column.label: choice} if column.choices else {}
@@ -57,7 +58,7 @@ def expected(key: Key, values: Values) -> dict[tuple[str, frozenset[tuple[str, s
 
 
 @st.composite
-def blocks(draw: st.DrawFn) -> tuple[Key, Values]:
+def blocks(draw: st.DrawFn) -> tuple[Key, list[int]]:
     kind = draw(st.sampled_from(KINDS))
     names, columns = LAYOUTS[kind]
     width = sum(column.width for column in columns)
@@ -69,13 +70,13 @@ def blocks(draw: st.DrawFn) -> tuple[Key, Values]:
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(blocks(), max_size=4, unique_by=lambda block: block[0]))
-def test_the_parser_reads_what_was_put_in(found: list[tuple[Key, Values]]) -> None:
+def test_the_parser_reads_what_was_put_in(found: list[tuple[Key, list[int]]]) -> None:
     # These two share a family, but never labels: an endpoint's own have no name of a deployment.
     shared = {key[1:] for key, _ in found if key[0] == "endpoint"}
     found = [(k, v) for k, v in found if k[0] != "deployment" or k[1:] not in shared]
     totals = Totals()
     page = Page(totals)
-    totals.apply(0, Report([key for key, _ in found], dict(enumerate(v for _, v in found))))
+    totals.apply(0, Report([key for key, _ in found], dict(enumerate(pack(v) for _, v in found))))
     wanted: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
     for key, values in found:
         wanted |= expected(key, values)
@@ -97,7 +98,8 @@ def test_lines_are_as_the_format_has_them() -> None:
     totals = Totals()
     page = Page(totals)
     counts = [0] * 14 + [1]
-    totals.apply(0, Report([("lag",), ("cpu",)], {0: [*counts, 12_500_000_000], 1: [1_500_000]}))
+    lag, cpu = pack([*counts, 12_500_000]), pack([1_500])
+    totals.apply(0, Report([("lag",), ("cpu",)], {0: lag, 1: cpu}))
     text = page.render({"gateway_workers": [((), 2)]}).decode()
     for line in (
         "gateway_workers 2",
@@ -114,16 +116,16 @@ def test_lines_are_as_the_format_has_them() -> None:
 def test_lines_come_and_go_and_only_what_changed_is_written_anew() -> None:
     totals = Totals()
     page = Page(totals)
-    totals.apply(0, Report([("places", "a", "b"), ("connections",)], {0: [4], 1: [7]}))
+    totals.apply(0, Report([("places", "a", "b"), ("connections",)], {0: 4, 1: 7}))
     places = b'gateway_places{endpoint="a",deployment="b"} '
     assert places + b"4\n" in page.render({})
-    totals.apply(0, Report([], {0: [5]}))
+    totals.apply(0, Report([], {0: 5}))
     after = page.render({})
     assert places + b"5\n" in after
     assert b"gateway_connections 7\n" in after
     totals.apply(0, Report([], {0: None}))
     assert places not in page.render({})
-    totals.apply(0, Report([], {0: [6]}))
+    totals.apply(0, Report([], {0: 6}))
     assert page.render({}).count(places) == 1
 
 

@@ -8,6 +8,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from gateway.control.families import WIDTHS
+from gateway.core.blocks import Key, pack, unpack
 from gateway.core.series import Report, Reporter
 from gateway.core.statistics import DeploymentStatistics
 from gateway.core.totals import Block, Totals
@@ -20,18 +22,26 @@ QUEUE = ("queue", "first", "blue")
 
 
 def found(totals: Totals) -> dict[tuple[str, ...], list[int] | None]:
-    return {block.key: block.values() for block in totals.changes()}
+    """What has changed, by key; numbers are as many as those of the kind."""
+    return {
+        block.key: None if block.total is None else list(unpack(block.total, WIDTHS[block.key[0]]))
+        for block in totals.changes()
+    }
+
+
+def report(new: list[Key], changes: dict[int, list[int] | None]) -> Report:
+    return Report(new, {at: None if row is None else pack(row) for at, row in changes.items()})
 
 
 def test_counters_are_summed_and_outlive_their_worker() -> None:
     totals = Totals()
-    totals.apply(0, Report([CODE], {0: [5]}))
-    totals.apply(1, Report([CODE], {0: [7]}))
+    totals.apply(0, report([CODE], {0: [5]}))
+    totals.apply(1, report([CODE], {0: [7]}))
     assert found(totals) == {CODE: [12]}
     totals.retire(0)
     assert found(totals) == {CODE: [12]}
     # The successor has the same number, and numbers its blocks itself.
-    totals.apply(0, Report([QUEUE, CODE], {1: [1]}))
+    totals.apply(0, report([QUEUE, CODE], {1: [1]}))
     assert found(totals)[CODE] == [13]
     for worker in (0, 1):
         totals.retire(worker)
@@ -40,28 +50,28 @@ def test_counters_are_summed_and_outlive_their_worker() -> None:
 
 def test_gauges_go_with_their_worker() -> None:
     totals = Totals()
-    totals.apply(0, Report([QUEUE], {0: [1, 20]}))
-    totals.apply(1, Report([QUEUE], {0: [3, 40]}))
+    totals.apply(0, report([QUEUE], {0: [1, 20]}))
+    totals.apply(1, report([QUEUE], {0: [3, 40]}))
     assert found(totals) == {QUEUE: [4, 60]}
     totals.retire(1)
     assert found(totals) == {QUEUE: [1, 20]}
-    totals.apply(0, Report([], {0: None}))
+    totals.apply(0, report([], {0: None}))
     assert found(totals) == {QUEUE: None}
 
 
 def test_what_all_workers_tell_of_the_same_is_not_summed() -> None:
     totals = Totals()
-    totals.apply(0, Report([PLACES], {0: [4]}))
-    totals.apply(1, Report([PLACES], {0: [6]}))
+    totals.apply(0, report([PLACES], {0: [4]}))
+    totals.apply(1, report([PLACES], {0: [6]}))
     assert found(totals) == {PLACES: [6]}
 
 
 def test_what_is_a_workers_own_has_its_number() -> None:
     totals = Totals()
     for worker in (0, 3):
-        totals.apply(worker, Report([("cpu",), ("worst",)], {0: [worker + 1], 1: [9]}))
+        totals.apply(worker, report([("cpu",), ("worst",)], {0: [worker + 1], 1: [9]}))
     totals.retire(3)
-    totals.apply(3, Report([("cpu",)], {0: [10]}))
+    totals.apply(3, report([("cpu",)], {0: [10]}))
     assert found(totals) == {
         ("cpu", "0"): [1],
         ("worst", "0"): [9],
@@ -72,9 +82,9 @@ def test_what_is_a_workers_own_has_its_number() -> None:
 
 def test_only_what_changed_is_looked_at_again() -> None:
     totals = Totals()
-    totals.apply(0, Report([CODE, QUEUE], {0: [5], 1: [0, 0]}))
+    totals.apply(0, report([CODE, QUEUE], {0: [5], 1: [0, 0]}))
     assert set(found(totals)) == {CODE, QUEUE}
-    totals.apply(0, Report([], {1: [1, 0]}))
+    totals.apply(0, report([], {1: [1, 0]}))
     assert set(found(totals)) == {QUEUE}
     assert found(totals) == {}
     assert repr(totals) == "<Totals of 1 workers, 2 blocks>"
@@ -143,13 +153,12 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def sums_are_right_and_never_fall(self) -> None:
-        for block in self.totals.changes():
-            values = block.values()
-            if block.key[0] in ("code", "deployment", "backend", "wait"):
+        for key, values in found(self.totals).items():
+            if key[0] in ("code", "deployment", "backend", "wait"):
                 assert values is not None
-                before = self.shown.get(block.key, [0] * len(values))
+                before = self.shown.get(key, [0] * len(values))
                 assert all(map(int.__ge__, values, before))
-                self.shown[block.key] = values
+                self.shown[key] = values
         codes = {key[2:]: values[0] for key, values in self.shown.items() if key[0] == "code"}
         assert codes == self.reported
         requests: Counter[str] = Counter()
