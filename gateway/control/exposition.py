@@ -74,7 +74,7 @@ class Page:
 class _Piece:
     """The lines that one column of a block becomes."""
 
-    __slots__ = ("_from", "_histogram", "_scaled", "_template", "_to", "text")
+    __slots__ = ("_from", "_histogram", "_own", "_scaled", "_template", "_to", "text")
 
     def __init__(self, column: Column, labels: tuple[tuple[str, str], ...], at: int) -> None:
         """:param at: where in the block's numbers the column begins."""
@@ -82,24 +82,27 @@ class _Piece:
         self._histogram = bool(column.bounds)
         self._scaled = column.scaled
         self._template = "".join(_template(column, labels))
+        self._own: tuple[int, ...] | None = None
         self.text = ""
 
     def fill(self, values: tuple[int, ...] | None) -> None:
         """:param values: those of the block; None if there are no lines at present."""
-        if values is None:
+        own = None if values is None else values[self._from : self._to]
+        if own == self._own:
+            return
+        self._own = own
+        if own is None:
             self.text = ""
         elif self._histogram:
-            numbers: list[float] = list(accumulate(values[self._from : self._to]))
+            numbers: list[float] = list(accumulate(own))
             # The sum is no bucket: in its place goes the count of all, and it comes last.
             numbers[-1] = numbers[-2]
-            numbers.append(values[self._to - 1] / MILLION)
+            numbers.append(own[-1] / MILLION)
             self.text = self._template % tuple(numbers)
         elif self._scaled:
-            self.text = self._template % tuple(
-                [value / MILLION for value in values[self._from : self._to]]
-            )
+            self.text = self._template % tuple([value / MILLION for value in own])
         else:
-            self.text = self._template % values[self._from : self._to]
+            self.text = self._template % own
 
 
 def _template(column: Column, labels: tuple[tuple[str, str], ...]) -> Iterable[str]:

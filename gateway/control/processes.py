@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -45,8 +46,9 @@ def usage(pid: int, proc: Path = Path("/proc")) -> Usage | None:
         return None
 
 
+@cache
 def _booted(proc: Path) -> float:
-    """Unix time of the system's start."""
+    """Unix time of the system's start. Once is enough: a clock that is set must not move it."""
     for line in (proc / "stat").read_text().splitlines():
         if line.startswith("btime "):
             return float(line.split()[1])

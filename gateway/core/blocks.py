@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import cache
 
 # Kind of a block, and the values of its labels. `control/families.py` says what each of the numbers
 # in a block of a kind is called.
@@ -36,6 +37,11 @@ _LANE = 64
 _MOST = 2**56 - 1
 
 
+@cache
+def _lanes(count: int) -> struct.Struct:
+    return struct.Struct(f"<{count}Q")
+
+
 def pack(values: Sequence[int]) -> int:
     """The block of these numbers, the first one lowest.
 
@@ -43,7 +49,7 @@ def pack(values: Sequence[int]) -> int:
     becomes the nearest that fits.
     """
     try:
-        data = struct.pack(f"<{len(values)}Q", *values)
+        data = _lanes(len(values)).pack(*values)
     except struct.error:
         return pack([min(max(value, 0), _MOST) for value in values])
     return int.from_bytes(data, "little")
@@ -51,7 +57,7 @@ def pack(values: Sequence[int]) -> int:
 
 def unpack(block: int, count: int) -> tuple[int, ...]:
     """The ``count`` numbers of a block."""
-    return struct.unpack(f"<{count}Q", block.to_bytes(count * 8, "little"))
+    return _lanes(count).unpack(block.to_bytes(count * 8, "little"))
 
 
 def largest(blocks: Sequence[int]) -> int:

@@ -73,8 +73,8 @@ def _mark_tally(tally: Tally) -> object:
         len(tally.codes),
         *tally.codes.values(),
         *tally.faults.values(),
-        *tally.duration.counts,
-        *tally.upstream.counts,
+        tally.duration.counts.copy(),
+        tally.upstream.counts.copy(),
     )
 
 
@@ -119,14 +119,8 @@ def _read_process(statistics: Statistics, labels: Key) -> Blocks:
 
 def _mark_deployment(deployment: DeploymentStatistics) -> object:
     batching = deployment.batching
-    return (
-        deployment.places,
-        deployment.waiting,
-        batching and (batching.cap, *batching.families.values()),
-        # Names, and how many connections.
-        *deployment.backends,
-        *[opened for opened, _ in deployment.backends.values()],
-    )
+    learned = None if batching is None else (batching.cap, *batching.families.values())
+    return deployment.places, deployment.waiting, learned, list(deployment.backends.items())
 
 
 def _read_deployment(deployment: DeploymentStatistics, labels: Key) -> Blocks:
@@ -153,18 +147,8 @@ def _single(
 
 def _mark_batch(tally: BatchTally) -> object:
     return (
-        *tally.rows.counts,
-        *tally.requests.counts,
-        *_outcomes(tally),
-    )
-
-
-def _flat_batch(tally: BatchTally) -> list[int]:
-    return [*_values(tally.rows), *_values(tally.requests), *_outcomes(tally)]
-
-
-def _outcomes(tally: BatchTally) -> tuple[int, ...]:
-    return (
+        tally.rows.counts.copy(),
+        tally.requests.counts.copy(),
         *tally.flushes.values(),
         *tally.proofs.values(),
         tally.isolations,
@@ -174,8 +158,21 @@ def _outcomes(tally: BatchTally) -> tuple[int, ...]:
     )
 
 
+def _flat_batch(tally: BatchTally) -> list[int]:
+    return [
+        *_values(tally.rows),
+        *_values(tally.requests),
+        *tally.flushes.values(),
+        *tally.proofs.values(),
+        tally.isolations,
+        tally.extra_calls,
+        tally.scattered,
+        tally.fallbacks,
+    ]
+
+
 def _mark_queue(tally: QueueTally) -> object:
-    return tuple(tally.wait.counts)
+    return tally.wait.counts.copy()
 
 
 def _flat_queue(tally: QueueTally) -> list[int]:

@@ -27,10 +27,11 @@ _OF_A_WORKER = frozenset(("cpu", "worst"))
 class Block:
     """One block over all workers."""
 
-    __slots__ = ("_kept", "key", "rows")
+    __slots__ = ("_kept", "_largest", "key", "rows")
 
     def __init__(self, key: Key) -> None:
         self.key = key
+        self._largest = key[0] in _LARGEST
         #: As the workers alive last told, by worker.
         self.rows: dict[int, int] = {}
         #: What the dead have counted.
@@ -50,7 +51,7 @@ class Block:
         """Over all workers; None if there is nothing to tell (any longer)."""
         if not self.rows:
             return self._kept
-        if self.key[0] in _LARGEST:
+        if self._largest:
             return largest(list(self.rows.values()))
         return sum(self.rows.values(), self._kept or 0)
 

@@ -6,6 +6,7 @@ Dashboards and alerts are written against the names below, so a change here is a
 from __future__ import annotations
 
 import math
+import os
 import platform
 import subprocess
 from collections.abc import Iterator
@@ -15,9 +16,10 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway import __version__
-from gateway.control.metrics import exposition
+from gateway.control.metrics import Metrics, Supervision, exposition
 from gateway.core.gates import OUTCOMES
 from gateway.core.lanes import Flush
+from gateway.core.series import Reporter
 from gateway.core.statistics import LATENCY_BOUNDS
 from tests.support.backends import FakeBackend, answering
 from tests.support.counted import made_up
@@ -283,6 +285,52 @@ def test_a_scrape_shows_the_moment_of_the_scrape() -> None:
     after = families(render().decode())
     name = "gateway_access_log_dropped_lines_total"
     assert value(after, name) - value(before, name) == 1
+
+
+def test_workers_and_what_became_of_them_are_shown() -> None:
+    metrics = Metrics()
+    reporters = {number: Reporter() for number in (0, 1)}
+    for number, reporter in reporters.items():
+        metrics.totals.apply(number, reporter.report(made_up()))
+    metrics.totals.retire(1)
+    metrics.totals.apply(1, Reporter().report(made_up()))
+    supervision = Supervision(
+        workers={0: os.getpid(), 1: 2**22 + 1},
+        restarts={"killed": 3},
+        generation=4,
+        reloads={"success": 5, "failure": 6},
+        last_reload_successful=False,
+        certificates={("listen", "cert.pem"): 1790000000.5},
+    )
+    found = families(metrics.render(supervision).decode())
+    for name, labels, wanted in (
+        ("gateway_workers", {}, 2),
+        ("gateway_worker_restarts_total", {"reason": "exited"}, 0),
+        ("gateway_worker_restarts_total", {"reason": "killed"}, 3),
+        ("gateway_config_generation", {}, 4),
+        ("gateway_reloads_total", {"result": "success"}, 5),
+        ("gateway_reloads_total", {"result": "failure"}, 6),
+        ("gateway_config_last_reload_successful", {}, 0),
+        (
+            "gateway_certificate_expiry_timestamp_seconds",
+            {"use": "listen", "file": "cert.pem"},
+            1790000000.5,
+        ),
+        # Two live and a dead one, in all.
+        ("gateway_requests_total", BLUE | {"code": "200"}, 3 * 51),
+        ("gateway_request_duration_seconds_count", BLUE, 3 * 5),
+        ("gateway_worker_cpu_seconds_total", {"worker": "0"}, 171.5),
+        ("gateway_worker_cpu_seconds_total", {"worker": "1"}, 2 * 171.5),
+        ("gateway_requests_in_flight", {"endpoint": "first"}, 2 * 7),
+        ("gateway_places", BLUE, 6),
+        ("gateway_places_taken", BLUE, 2 * 5),
+        ("gateway_batch_row_cap", BLUE, 151),
+        ("gateway_connections_limit", {}, 2 * 1000),
+    ):
+        assert value(found, name, **labels) == wanted, name
+    # The other is gone before it could be looked at.
+    memory = found["gateway_worker_resident_memory_bytes"].samples
+    assert [sample.labels for sample in memory] == [{"worker": "0"}]
 
 
 @pytest.fixture(scope="module")

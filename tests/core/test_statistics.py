@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from gateway.core.lanes import Flush
 from gateway.core.statistics import (
     BATCH_BOUNDS,
+    LAG_BOUNDS,
     LATENCY_BOUNDS,
     BackendTally,
     BatchTally,
     ConnectionTally,
     Histogram,
+    LagTally,
     QueueTally,
     ShadowTally,
     Tally,
@@ -86,3 +88,15 @@ def test_they_show_how_much_they_saw() -> None:
     tally.duration.observe(1.0)
     assert repr(tally) == "<Tally 4 answered, 2 in flight>"
     assert repr(tally.duration) == "<Histogram of 1>"
+
+
+def test_the_worst_lag_is_that_of_the_last_while() -> None:
+    lag = LagTally(window=3)
+    assert lag.worst == 0.0
+    for late, worst in (
+        (0.5, 0.5), (0.1, 0.5), (0.0, 0.5), (0.2, 0.5), (0.3, 0.5), (0.1, 0.5), (0.0, 0.3),
+    ):  # fmt: skip
+        lag.observe(late)
+        assert lag.worst == worst
+    assert sum(lag.late.counts) == 7
+    assert lag.late.bounds == LAG_BOUNDS
