@@ -124,8 +124,10 @@ class GatewayProcess:
         return self.log_path.read_text() if self.log_path.exists() else ""
 
     def log_entries(self) -> list[dict[str, object]]:
-        """The lines of the log that are JSON, access log included."""
-        return [json.loads(line) for line in self.log().splitlines() if line.startswith("{")]
+        """The lines of the log that are JSON, access log included; all but one that is just being
+        written."""
+        whole = self.log().rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
     def complaints(self) -> list[dict[str, object]]:
         """What the gateway logged as errors of its own, tracebacks among them."""

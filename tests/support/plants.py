@@ -201,7 +201,7 @@ class Plant:
 
     def counted(self, kind: str) -> Counter[str]:
         """What a worker has told of its counters so far, by their labels: the first number of each
-        block of a kind (see core/series.py)."""
+        block of a kind (see core/blocks.py)."""
         statistics = Statistics(
             self.listener.tally,
             self.wired.tally,
@@ -212,8 +212,8 @@ class Plant:
         )
         report = self._reporter.report(statistics)
         self._keys += report.new
-        for number, values in report.changes.items():
-            self._told[number] = values[0] if values else 0
+        for number, block in report.changes.items():
+            self._told[number] = block % 2**64 if block else 0
         return Counter(
             {
                 " ".join(self._keys[number][1:]): count
