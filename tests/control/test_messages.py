@@ -40,7 +40,7 @@ from gateway.core.series import Report
         Prepared(2),
         Refused(2, "why"),
         Running(2),
-        Counted(Report([("a", "b")], {0: [3], 1: None})),
+        Counted(Report([("a", "b")], {0: 5, 1: None})),
         Counted(None),
         Fetch(1, "https://issuer.example"),
         Described(1, {"diabetes": {}}),
