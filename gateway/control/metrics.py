@@ -11,14 +11,12 @@ import math
 import os
 import platform
 import resource
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gateway import __version__
 from gateway.control.exposition import Page, Sample
 from gateway.control.processes import usage
-from gateway.core.series import Reporter
-from gateway.core.statistics import Statistics
 from gateway.core.totals import Totals
 
 # Why a worker was replaced: it ended by itself, a signal ended it, or its loop had come to a stop.
@@ -71,21 +69,6 @@ class Metrics:
         """The page as it is now, to be sent with ``exposition.CONTENT_TYPE``."""
         others = self._fixed | _supervision(supervision) | _workers(supervision.workers)
         return self._page.render(others | _process() | _collector())
-
-
-def exposition(source: Callable[[], Statistics]) -> Callable[[], bytes]:
-    """A function that renders the page of one process, which serves and is asked itself.
-
-    :param source: gives the statistics of the moment.
-    """
-    metrics, reporter = Metrics(), Reporter()
-    supervision = Supervision({0: os.getpid()})
-
-    def render() -> bytes:
-        metrics.totals.apply(0, reporter.report(source()))
-        return metrics.render(supervision)
-
-    return render
 
 
 def _supervision(of: Supervision) -> dict[str, Sequence[Sample]]:

@@ -9,18 +9,18 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway import __version__
-from gateway.control.metrics import Metrics, Supervision, exposition
+from gateway.control.metrics import Metrics, Supervision
 from gateway.core.gates import OUTCOMES
 from gateway.core.lanes import Flush
 from gateway.core.series import Reporter
-from gateway.core.statistics import LATENCY_BOUNDS
+from gateway.core.statistics import LATENCY_BOUNDS, Statistics
 from tests.support.backends import FakeBackend, answering
 from tests.support.counted import made_up
 from tests.support.gateways import KEY, GatewayProcess, minimal
@@ -78,6 +78,20 @@ FAMILIES = {
     "gateway_jwks_fetches": ("counter", {"endpoint", "result"}),
     "gateway_access_log_dropped_lines": ("counter", set()),
 }
+
+
+def exposition(source: Callable[[], Statistics]) -> Callable[[], bytes]:
+    """A function that renders the page of one worker, which is this process.
+
+    :param source: gives the statistics of the moment.
+    """
+    metrics, reporter = Metrics(), Reporter()
+
+    def render() -> bytes:
+        metrics.totals.apply(0, reporter.report(source()))
+        return metrics.render(Supervision({0: os.getpid()}))
+
+    return render
 
 
 def families(text: str) -> dict[str, Metric]:
