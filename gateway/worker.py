@@ -236,6 +236,8 @@ class Worker:
             # Requests leave no cycles behind. By its own measure the collector would look for some
             # with every few of them, and always find those that are waiting.
             gc.set_threshold(*COLLECT_AFTER)
+        # What is in use has been in a report, be it for less than the time between two of them.
+        self._report()
         self._channel.send(Running(generation))
 
     def _abort(self) -> None:

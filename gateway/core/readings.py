@@ -9,7 +9,6 @@ from gateway.core.blocks import MILLION, Key
 from gateway.core.statistics import (
     BackendTally,
     BatchTally,
-    ConnectionTally,
     DeploymentStatistics,
     Fetching,
     Histogram,
@@ -28,7 +27,6 @@ Way = tuple[Callable[[Any], object], Callable[[Any, Key], Blocks]]
 
 def sources(statistics: Statistics) -> Iterator[tuple[object, Key, Way]]:
     """Every object that is counted in, with its labels."""
-    yield statistics.connections, (), _CONNECTIONS
     yield statistics.lag, (), _LAG
     yield statistics.unrouted, ("", ""), _TALLY
     for endpoint in statistics.endpoints:
@@ -50,7 +48,8 @@ def sources(statistics: Statistics) -> Iterator[tuple[object, Key, Way]]:
 
 
 def present(statistics: Statistics) -> Iterator[tuple[object, Key, Way]]:
-    """What is told as it is, with the labels of its place."""
+    """What is told as it is, with the labels of its place: gauges, and what one process counts in
+    one place only."""
     yield statistics, (), _PROCESS
     for endpoint in statistics.endpoints:
         for name, deployment in endpoint.deployments.items():
@@ -92,19 +91,6 @@ def _read_tally(tally: Tally, labels: Key) -> Blocks:
         yield ("fault", *labels, fault), [count]
 
 
-def _mark_connections(tally: ConnectionTally) -> object:
-    return tally.open, *_clients(tally)
-
-
-def _read_connections(tally: ConnectionTally, labels: Key) -> Blocks:
-    yield ("connections",), [tally.open]
-    yield ("clients",), _clients(tally)
-
-
-def _clients(tally: ConnectionTally) -> list[int]:
-    return [tally.accepted, tally.refused, tally.pipelined, *tally.timeouts.values()]
-
-
 def _mark_process(statistics: Statistics) -> object:
     # Whoever reports has used the CPU since.
     return object()
@@ -114,7 +100,11 @@ def _read_process(statistics: Statistics, labels: Key) -> Blocks:
     yield ("log",), [statistics.log_dropped]
     yield ("cpu",), [_micros(statistics.cpu)]
     yield ("worst",), [_micros(statistics.lag.worst)]
-    yield ("limit",), [statistics.connections.limit]
+    connections = statistics.connections
+    yield ("connections",), [connections.open]
+    yield ("limit",), [connections.limit]
+    counts = [connections.accepted, connections.refused, connections.pipelined]
+    yield ("clients",), [*counts, *connections.timeouts.values()]
 
 
 def _mark_deployment(deployment: DeploymentStatistics) -> object:
@@ -200,7 +190,6 @@ def _flat_fetching(keeper: Fetching) -> tuple[int, int]:
 
 
 _TALLY: Way = (_mark_tally, _read_tally)
-_CONNECTIONS: Way = (_mark_connections, _read_connections)
 _PROCESS: Way = (_mark_process, _read_process)
 _DEPLOYMENT: Way = (_mark_deployment, _read_deployment)
 _BATCH = _single("batch", _flat_batch, _mark_batch)

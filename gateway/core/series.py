@@ -61,7 +61,7 @@ class Reporter:
 
     What was counted stays in the totals when the configuration has no place for it any longer, and
     when another object takes the place under the same name, be it long after. It has to have been
-    in one report for that: whoever changes the configuration asks for one before.
+    in one report for that: whoever puts a configuration to use asks for one at once.
     """
 
     def __init__(self) -> None:

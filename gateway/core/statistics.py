@@ -239,7 +239,12 @@ class EndpointStatistics:
 
 @dataclass(slots=True)
 class Statistics:
-    """Everything that one process counts, at one moment. ``cpu`` is its seconds of CPU time."""
+    """Everything that one process counts, at one moment.
+
+    ``connections`` are those of all its listeners ever, ``cpu`` is its seconds of CPU time; these
+    and ``log_dropped`` are told as they are and must never fall. The others are the very objects
+    that are counted in, and what one of them has counted stays when another takes its place.
+    """
 
     connections: ConnectionTally
     unrouted: Tally

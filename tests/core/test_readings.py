@@ -70,13 +70,13 @@ def test_whatever_is_counted_changes_the_mark_and_a_block(name: str) -> None:
     for source, labels, (mark_of, blocks) in sources(made_up()):
         if type(source).__name__ != name:
             continue
-        # Not of the objects: how many may connect; and where no deployment was found, no time at
-        # one, and where no endpoint was, none in flight.
-        without = {"limit"} if labels[1:] != ("",) else {"upstream", "limit"}
-        if labels == ("", ""):
-            without.add("in_flight")
+        # Where no deployment was found, there is no time at one, and where no endpoint was, none is
+        # in flight.
+        without: set[Key] = {("", "", "in_flight")}
+        if labels[1:] == ("",):
+            without.add((*labels, "upstream"))
         for what, count in ways_to_count(source).items():
-            if what in without:
+            if (*labels, what) in without:
                 continue
             mark = mark_of(source)
             before = [(key, list(values)) for key, values in blocks(source, labels)]

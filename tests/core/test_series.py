@@ -122,6 +122,15 @@ def test_who_takes_a_place_goes_on_from_where_the_other_was() -> None:
     assert told[("deployment_in_flight", *BLUE)] == [3]
 
 
+def test_what_is_told_as_it_is_may_be_put_together_anew_for_every_report() -> None:
+    reader, now = Reader(), made_up()
+    reader.read(now)
+    for accepted in (12, 15):
+        now.connections = made_up().connections
+        now.connections.accepted = accepted
+        assert reader.read(now) == {("clients",): [accepted, 2, 5, 21, 22, 23, 24]}
+
+
 def test_whoever_fetches_keys_is_told_from_his_predecessor() -> None:
     # Both have fetched once: the numbers alone would not show it.
     reader, now = Reader(), statistics()
@@ -155,7 +164,7 @@ def test_what_is_gone_is_forgotten_when_nothing_happens_to_it_for_long() -> None
     reporter = Reporter()
     reader, blue, now = Reader(reporter), deployment(), statistics()
     reader.read(statistics(blue=blue))
-    assert len(reporter._watches) > (wanted := 5)
+    assert len(reporter._watches) > (wanted := 4)
     reader.read(now)
     for _ in range(_PATIENCE - 2):
         reporter.report(now)

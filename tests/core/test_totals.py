@@ -115,11 +115,10 @@ class Life(RuleBasedStateMachine):
 
     @rule(worker=WORKERS, names=st.sets(NAMES))
     def configure(self, worker: int, names: set[str]) -> None:
-        """Start a worker, or have it load another configuration. It reports what it had before, or
-        nobody would know of objects that never were in a report."""
-        if worker in self.workers:
-            self._report(worker)
+        """Start a worker, or have it load another configuration. It reports at once, or nobody
+        would ever know of objects that never were in a report."""
         self.workers.setdefault(worker, Worker()).configure(names)
+        self._report(worker)
 
     @precondition(lambda self: self.workers)
     @rule(data=st.data(), code=st.sampled_from([200, 400]), seconds=st.floats(0, 100))
