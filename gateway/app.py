@@ -11,7 +11,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,10 @@ from gateway.control.doors import Wanted
 from gateway.control.fetching import Fetcher
 from gateway.control.plans import BadPlan, Plan
 from gateway.control.supervisor import CannotStart, Supervisor
-from gateway.control.worker_process import Launch
+from gateway.core.allotting import Spot
 from gateway.core.backends import parse_backend
 from gateway.core.identity import request_ids
+from gateway.engine.permits import Survey
 from gateway.engine.tasks import spawn
 from gateway.settings.loading import BadConfiguration, Source, read_source, validate
 from gateway.settings.materials import Gatherer
@@ -33,8 +34,9 @@ from gateway.wiring import Tools, describe, wire
 from gateway.worker import Snapshot
 
 _log = logging.getLogger("gateway")
-# File descriptors for everything that is neither a client nor an upstream connection.
-RESERVED_DESCRIPTORS = 64
+# File descriptors for everything that is neither a client nor an upstream connection. What workers
+# share takes 81 of them.
+RESERVED_DESCRIPTORS = 160
 # Seconds for which a document fetched for one worker is good for the others at most. A worker with
 # an unknown key asks no more often than every 30 s by itself (engine/keepers.py).
 LONGEST_FRESH = 25.0
@@ -44,16 +46,20 @@ def load(
     path: Path,
     environment: Mapping[str, str] = os.environ,
     read_bytes: Callable[[Path], bytes] = Path.read_bytes,
+    survey: Survey | None = None,
 ) -> tuple[Settings, Source]:
     """Read and judge a configuration file, secrets and keys included.
 
     :param read_bytes: the content of a file.
+    :param survey: takes down the backends.
     :raises BadConfiguration: with everything that is wrong with it.
     """
     source = read_source(path)
     settings, mistakes = validate(source)
     if settings is not None:
-        mistakes = mistakes + wire(settings, source, _idle_tools(environment, read_bytes))[1]
+        mistakes = (
+            mistakes + wire(settings, source, _idle_tools(environment, read_bytes, survey))[1]
+        )
     if mistakes or settings is None:
         raise BadConfiguration(source, mistakes)
     return settings, source
@@ -67,8 +73,9 @@ def read_plan(path: Path, environment: Mapping[str, str] = os.environ) -> Plan:
     """
     gatherer = Gatherer(environment)
     gatherer.sought.add(path)
+    survey = Survey()
     try:
-        settings, source = load(path, gatherer.environment, gatherer.read_bytes)
+        settings, source = load(path, gatherer.environment, gatherer.read_bytes, survey)
         check_descriptors(settings)
         token = settings.admin.token
         return _plan(
@@ -78,6 +85,7 @@ def read_plan(path: Path, environment: Mapping[str, str] = os.environ) -> Plan:
             if token is None
             else token.read(source.base, gatherer.environment, gatherer.read_bytes),
             frozenset(gatherer.sought),
+            survey.spots,
         )
     except (BadConfiguration, CannotStart) as why:
         why.sought = frozenset(gatherer.sought)
@@ -85,7 +93,11 @@ def read_plan(path: Path, environment: Mapping[str, str] = os.environ) -> Plan:
 
 
 def _plan(
-    settings: Settings, snapshot: Snapshot, token: str | None, files: frozenset[Path]
+    settings: Settings,
+    snapshot: Snapshot,
+    token: str | None,
+    files: frozenset[Path],
+    spots: Sequence[Spot],
 ) -> Plan:
     listen = settings.listen
     return Plan(
@@ -97,6 +109,7 @@ def _plan(
         token=token,
         drain_delay=listen.timeouts.drain_delay,
         drain=listen.timeouts.drain,
+        spots=spots,
         takeover=snapshot.source.base / settings.takeover if settings.takeover else None,
         files=files,
         watch=settings.watch,
@@ -139,9 +152,7 @@ async def _serve(plan: Plan, path: Path, environment: Mapping[str, str]) -> int:
     # A picture of the memory would show secrets.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     fetcher = Fetcher()
-    supervisor = Supervisor(
-        load_again, Launch("gateway.worker"), fetch=fetcher, environment=environment
-    )
+    supervisor = Supervisor(load_again, "gateway.worker", fetch=fetcher, environment=environment)
     stop_on_signals(supervisor)
     await supervisor.start(plan)
     await supervisor.stopping.wait()
@@ -224,7 +235,11 @@ def check_descriptors(settings: Settings) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
-def _idle_tools(environment: Mapping[str, str], read_bytes: Callable[[Path], bytes]) -> Tools:
+def _idle_tools(
+    environment: Mapping[str, str],
+    read_bytes: Callable[[Path], bytes],
+    survey: Survey | None,
+) -> Tools:
     """Tools for judging a configuration: nothing is connected, fetched or recorded."""
 
     async def never(_: object) -> Any:
@@ -244,4 +259,5 @@ def _idle_tools(environment: Mapping[str, str], read_bytes: Callable[[Path], byt
         ids=request_ids(os.urandom),
         environment=environment,
         read_bytes=read_bytes,
+        permits=survey,
     )

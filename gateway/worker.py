@@ -52,6 +52,7 @@ from gateway.edge.access_log import AccessLog, Writer
 from gateway.edge.listener import Listener
 from gateway.edge.upstream import UpstreamConnection
 from gateway.engine.lag import LoopLag
+from gateway.engine.permits import Descriptors, Permits, SharedArea
 from gateway.engine.pools import Pool
 from gateway.engine.tasks import spawn
 from gateway.logs import configure_logging
@@ -98,9 +99,13 @@ class _Prepared:
 class Worker:
     """The data plane, run by the supervisor's messages."""
 
-    def __init__(self, passing: socket.socket) -> None:
-        """:param passing: where listening sockets come from."""
+    def __init__(self, passing: socket.socket, permits: Permits) -> None:
+        """
+        :param passing: where listening sockets come from.
+        :param permits: shares places with the other workers.
+        """
         self._passing = passing
+        self._permits = permits
         self._channel = Channel(self._take, self._on_loss)
         # Until the first Commit. The snapshot itself is not kept: it holds secrets.
         self._settings = cast(Settings, None)
@@ -185,6 +190,7 @@ class Worker:
         :raises OSError: the access log cannot be written.
         """
         settings, source = snapshot.settings, snapshot.source
+        self._permits.adopt(message.allotment)
         tools = Tools(
             dial=self._dial,
             fetch=self._fetch,
@@ -195,6 +201,7 @@ class Worker:
             ids=request_ids(os.urandom),
             environment=snapshot.materials.environment,
             read_bytes=snapshot.materials.read_bytes,
+            permits=self._permits,
         )
         # In slices: requests are served meanwhile.
         wired, mistakes = await wire_gently(settings, source, tools, self._wired)
@@ -359,8 +366,8 @@ class Worker:
 def main(arguments: Sequence[str]) -> None:
     """Run a worker.
 
-    :param arguments: its number, and the descriptors of its channel and of the socket that
-        listening sockets come through.
+    :param arguments: its number, the descriptors of its channel and of the socket that listening
+        sockets come through, and those of what all workers share (``Descriptors.words``).
     """
     # Who stops the gateway stops the supervisor, and the supervisor stops the workers. A signal to
     # all processes of a terminal or service must not cut off what is in flight.
@@ -370,13 +377,14 @@ def main(arguments: Sequence[str]) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     faulthandler.enable()
     configure_logging()
-    _, channel, passing = map(int, arguments)
-    uvloop.run(_run(socket.socket(fileno=channel), socket.socket(fileno=passing)))
+    index, channel, passing = map(int, arguments[:3])
+    area = SharedArea.join(index, Descriptors.from_words(*arguments[3:]))
+    uvloop.run(_run(socket.socket(fileno=channel), socket.socket(fileno=passing), Permits(area)))
 
 
-async def _run(channel: socket.socket, passing: socket.socket) -> None:
+async def _run(channel: socket.socket, passing: socket.socket, permits: Permits) -> None:
     channel.setblocking(False)
-    await Worker(passing).run(channel)
+    await Worker(passing, permits).run(channel)
 
 
 if __name__ == "__main__":

@@ -210,11 +210,11 @@ def needs_files(count: int) -> str:
 
 def test_t18_too_few_file_descriptors_are_one_sentence(tmp_path: Path) -> None:
     prefix = (tool("prlimit"), "--nofile=300:300")
-    # 300 for clients, 2 backends with 10 each, 64 for everything else.
+    # 300 for clients, 2 backends with 10 each, 160 for everything else.
     assert serve_until_exit(tmp_path, needs_files(300), prefix=prefix) == Ended(
         1,
         "",
-        "scoring-gateway: the configuration allows 384 open connections and files, but the system "
+        "scoring-gateway: the configuration allows 480 open connections and files, but the system "
         "only 300: raise the limit (ulimit -Hn, LimitNOFILE=) or lower listen.limits.connections "
         "and deployments' connections.max\n",
     )
@@ -226,17 +226,17 @@ def test_t18_the_soft_limit_is_raised_as_far_as_needed(tmp_path: Path) -> None:
     with GatewayProcess(text, tmp_path, prefix=prefix) as gateway:
         limits = Path(f"/proc/{gateway.process.pid}/limits").read_text()
     (line,) = [line for line in limits.splitlines() if line.startswith("Max open files")]
-    assert line.split()[3:5] == ["384", "900"]
+    assert line.split()[3:5] == ["480", "900"]
 
 
 @pytest.mark.parametrize(
     ("soft", "hard", "raised"),
     [
-        (384, 384, None),
-        (383, 384, (384, 384)),
-        (100, resource.RLIM_INFINITY, (384, resource.RLIM_INFINITY)),
+        (480, 480, None),
+        (479, 480, (480, 480)),
+        (100, resource.RLIM_INFINITY, (480, resource.RLIM_INFINITY)),
         (resource.RLIM_INFINITY, resource.RLIM_INFINITY, None),
-        (100, 383, CannotStart),
+        (100, 479, CannotStart),
     ],
 )
 def test_t18_limits_of_the_system_are_weighed_exactly(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.core.allotting import Allotment
 from gateway.core.series import Report
 
 
@@ -31,10 +32,12 @@ class Door:
 @dataclass(frozen=True, slots=True)
 class Prepare:
     """Build everything that a configuration says, change nothing yet, and answer ``Prepared`` or
-    ``Refused``. ``payload`` is the configuration, pickled once for all workers."""
+    ``Refused``. ``payload`` is the configuration, pickled once for all workers; ``allotment`` is
+    how they share the places at the containers."""
 
     generation: int
     payload: bytes
+    allotment: Allotment
     doors: tuple[Door, ...]
 
 

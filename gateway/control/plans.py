@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.control.doors import Address, Wanted
+from gateway.core.allotting import Spot
 
 
 class BadPlan(Exception):
@@ -38,6 +39,8 @@ class Plan:
     #: Seconds from unreadiness to the end of accepting, and from there to the end.
     drain_delay: float
     drain: float
+    #: Backends, for sharing the places there.
+    spots: Sequence[Spot]
     #: Where another gateway may ask for the listening sockets.
     takeover: Path | None
     #: Files that make up the configuration.

@@ -29,6 +29,8 @@ from gateway.control.takeover import Handover, Takeover, TakeoverFailed, take_ov
 from gateway.control.watching import Watcher
 from gateway.control.worker_process import CannotServe, Launch, WorkerProcess
 from gateway.control.workforce import Orders, Workforce
+from gateway.core.allotting import Allotment, Allotter
+from gateway.engine.permits import SharedArea
 from gateway.engine.tasks import spawn
 
 _log = logging.getLogger("gateway")
@@ -52,19 +54,24 @@ class Supervisor:
     def __init__(
         self,
         load: Callable[[], Plan],
-        launch: Launch,
+        module: str,
         *,
         fetch: Callable[[str], Awaitable[bytes]],
         environment: Mapping[str, str],
     ) -> None:
         """
         :param load: reads the configuration anew; raises ``BadPlan``. It is called in a thread.
+        :param module: the program that workers run.
+        :raises OSError: too many files are open.
         :param fetch: see ``SharedFetcher``.
         """
         self._load = load
         self._environment = environment
         self._notifier = Notifier(environment)
         self._fetch = SharedFetcher(fetch, time.monotonic)
+        self._area = SharedArea.create()
+        self._allotter = Allotter()
+        launch = Launch(module, self._area.descriptors.words(), self._area.descriptors.all)
         self._workforce = Workforce(launch, hear=self._hear, ended=self._forget)
         self._gatherings = Gatherings(self._workforce)
         self._watcher = Watcher()
@@ -111,12 +118,13 @@ class Supervisor:
         self._workforce.timeout, self._workforce.grace = plan.worker_timeout, plan.drain
         self._generation = 1
         try:
-            await self._workforce.start(plan.workers, self._orders(plan))
+            doors = self._doors.prepare(_wanted(plan))
+            await self._workforce.start(plan.workers, self._orders(plan, doors))
             if other is not None:
                 await other.finish()
                 await self._open_admin(plan)
             self._offer(plan)
-        except (CannotServe, TakeoverFailed, OSError) as why:
+        except (CannotServe, TakeoverFailed, OSError, ValueError) as why:
             self._workforce.kill()
             raise CannotStart(str(why)) from None
         self._reasons = []
@@ -168,9 +176,10 @@ class Supervisor:
             except BadPlan as bad:
                 self._problems = bad.lines
                 self._watcher.watch(self._plan.files | bad.sought)
-            except (CannotServe, CannotListen, OSError) as why:
+            except (CannotServe, CannotListen, OSError, ValueError) as why:
                 self._problems = [str(why)]
                 self._watcher.watch(self._plan.files)
+                self._allot(self._plan)
             else:
                 self._problems = []
                 self._watcher.watch(plan.files)
@@ -197,13 +206,14 @@ class Supervisor:
 
         :raises CannotServe: a worker cannot; nothing has changed.
         :raises CannotListen: an address cannot be had; nothing has changed.
+        :raises ValueError: there are too many backends; nothing has changed.
         """
-        prepared = self._doors.prepare(_wanted(plan))
         number = self._generation + 1
-        orders = Orders(number, plan.payload, _public(prepared))
+        prepared = self._doors.prepare(_wanted(plan))
         try:
+            orders = self._orders(plan, prepared, number)
             await self._workforce.adopt(plan.workers, orders)
-        except CannotServe:
+        except (CannotServe, ValueError):
             self._doors.discard(prepared)
             raise
         before, self._plan, self._generation = self._plan, plan, number
@@ -312,6 +322,7 @@ class Supervisor:
 
     def _forget(self, worker: WorkerProcess) -> None:
         self._gatherings.forget(worker)
+        self._area.clear(worker.index, self._allotter.used)
 
     async def _serve_fetch(self, worker: WorkerProcess, message: Fetch) -> None:
         try:
@@ -321,9 +332,15 @@ class Supervisor:
         else:
             worker.channel.send(Fetched(message.number, content, None))
 
-    def _orders(self, plan: Plan) -> Orders:
-        doors = self._doors.prepare(_wanted(plan))
-        return Orders(self._generation, plan.payload, _public(doors))
+    def _orders(
+        self, plan: Plan, doors: Mapping[str, tuple[Door, socket.socket]], generation: int = 1
+    ) -> Orders:
+        return Orders(generation, plan.payload, self._allot(plan), _public(doors))
+
+    def _allot(self, plan: Plan) -> Allotment:
+        """:raises ValueError: there are too many backends."""
+        numbers = self._allotter.allot(plan.spots, time.monotonic(), self._area.is_idle)
+        return Allotment(plan.workers, numbers)
 
 
 def _admin(plan: Plan) -> Wanted:

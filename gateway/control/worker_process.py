@@ -115,19 +115,19 @@ class WorkerProcess:
         await self.channel.open(ours)
 
     async def prepare(
-        self, generation: int, payload: bytes, doors: Sequence[tuple[Door, socket.socket]]
+        self, message: Prepare, sockets: Sequence[tuple[Door, socket.socket]]
     ) -> None:
         """Have it build what a configuration says.
 
+        :param sockets: those of the doors in the message.
         :raises CannotServe: it cannot.
         :raises WorkerLost: it has ended.
         """
-        for door, sock in doors:
+        for door, sock in sockets:
             if door.number not in self._given:
                 self._given.add(door.number)
                 socket.send_fds(self._passing, [b"%d" % door.number], [sock.fileno()])
-        self._given = {door.number for door, _ in doors}
-        message = Prepare(generation, payload, tuple(door for door, _ in doors))
+        self._given = {door.number for door in message.doors}
         answer = await self._ask(message)
         if isinstance(answer, Refused):
             raise CannotServe(answer.why)

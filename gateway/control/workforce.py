@@ -11,13 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.control.messages import Abort, Door, Drain
+from gateway.control.messages import Abort, Door, Drain, Prepare
 from gateway.control.worker_process import CannotServe, Launch, WorkerLost, WorkerProcess
+from gateway.core.allotting import Allotment
 from gateway.core.restarts import Restarts
 from gateway.engine.tasks import spawn
 
 _log = logging.getLogger("gateway")
 
+# Workers at most, those that are leaving included.
+MOST = 64
 # Seconds for a worker to start, or to build what a configuration says.
 PATIENCE = 30.0
 # Beyond the time that a worker has for what is in flight, to end.
@@ -34,7 +37,14 @@ class Orders:
 
     generation: int
     payload: bytes
+    #: How they share the places at the containers.
+    allotment: Allotment
     doors: Mapping[str, tuple[Door, socket.socket]]
+
+    @property
+    def message(self) -> Prepare:
+        doors = tuple(door for door, _ in self.sockets)
+        return Prepare(self.generation, self.payload, self.allotment, doors)
 
     @property
     def sockets(self) -> Sequence[tuple[Door, socket.socket]]:
@@ -53,12 +63,12 @@ class Workforce:
     ) -> None:
         """
         :param hear: gets what a worker says, but for its answers to what is asked here.
-        :param ended: is told of every worker that is no more.
+        :param ended: is told of every worker that is no more, before its number is used again.
         """
         self._launch = launch
         self._hear = hear
         self._ended = ended
-        self._orders = Orders(0, b"", {})
+        self._orders = Orders(0, b"", Allotment(), {})
         self._keepers: dict[int, asyncio.Task[None]] = {}
         self._stuck: set[int] = set()
         self._workers: dict[int, WorkerProcess] = {}
@@ -93,8 +103,8 @@ class Workforce:
         self._orders = orders
         self._look()
         workers = await asyncio.gather(*(self._hire(index) for index in range(count)))
-        for worker in workers:
-            self._keep(worker.index, worker)
+        for index, worker in enumerate(workers):
+            self._keep(index, worker)
 
     async def adopt(self, count: int, orders: Orders) -> None:
         """Have all workers serve something else, or none of them.
@@ -176,32 +186,46 @@ class Workforce:
 
     async def _hire(self, index: int) -> WorkerProcess:
         """A new worker that serves."""
-        worker = self._workers[index] = WorkerProcess(index, self._hear)
+        worker = self._workers[index] = WorkerProcess(self._free_number(), self._hear)
         self._everybody.add(worker)
-        worker.ended.add_done_callback(lambda _: self._everybody.discard(worker))
+        worker.ended.add_done_callback(lambda _: self._note_end(worker))
         try:
             await worker.start(self._launch)
             async with asyncio.timeout(PATIENCE):
                 async with self._changing:
                     orders = self._orders
-                    await worker.prepare(orders.generation, orders.payload, orders.sockets)
+                    await worker.prepare(orders.message, orders.sockets)
                     await worker.commit(orders.generation)
         except (WorkerLost, TimeoutError) as why:
             worker.kill()
             await worker.ended
-            self._ended(worker)
             raise CannotServe(str(why) or f"worker {index} did not start in time") from None
         except BaseException:
             # It cannot, or it is not wanted any more.
             worker.kill()
-            self._ended(worker)
             raise
         return worker
+
+    def _free_number(self) -> int:
+        """For a new worker. No two that live have the same: one that leaves may still be there
+        when another comes to the same place.
+
+        :raises CannotServe: there are as many as there can be.
+        """
+        taken = {worker.index for worker in self._everybody}
+        for number in range(MOST):
+            if number not in taken:
+                return number
+        raise CannotServe(f"there are {MOST} workers already")
+
+    def _note_end(self, worker: WorkerProcess) -> None:
+        self._everybody.discard(worker)
+        self._ended(worker)
 
     async def _prepare(self, worker: WorkerProcess, orders: Orders) -> None:
         try:
             async with asyncio.timeout(PATIENCE):
-                await worker.prepare(orders.generation, orders.payload, orders.sockets)
+                await worker.prepare(orders.message, orders.sockets)
         except TimeoutError:
             raise CannotServe(f"worker {worker.index} was not ready in time") from None
 
@@ -211,7 +235,6 @@ class Workforce:
             return
         worker.channel.send(Drain(self.grace))
         await self._await_end([worker], self.grace + _MARGIN)
-        self._ended(worker)
 
     async def _await_end(self, workers: Sequence[WorkerProcess], seconds: float) -> None:
         """Wait until all have ended, and see to it that they do."""
@@ -227,7 +250,6 @@ class Workforce:
 
     def _bury(self, worker: WorkerProcess, status: int) -> None:
         """Note why a worker has ended."""
-        self._ended(worker)
         if worker.pid in self._stuck:
             self._stuck.discard(worker.pid)
             reason, how = "stuck", "was stuck"

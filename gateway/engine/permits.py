@@ -51,6 +51,15 @@ class Descriptors:
         """What a worker has to inherit."""
         return self.memory, *self.locks, *self.bells
 
+    def words(self) -> tuple[str, str, str]:
+        """For the command line of a worker."""
+        return str(self.memory), ",".join(map(str, self.locks)), ",".join(map(str, self.bells))
+
+    @classmethod
+    def from_words(cls, memory: str, locks: str, bells: str) -> Descriptors:
+        """What ``words`` were made of."""
+        return cls(int(memory), _numbers(locks), _numbers(bells))
+
 
 class SharedArea:
     """The ground on which places are shared, as one process sees it. Lasts as long as that."""
@@ -312,6 +321,10 @@ class Survey:
     ) -> Permit | None:
         self.spots.extend(spot_of(endpoint, deployment, backend) for backend in backends)
         return None
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(",")))
 
 
 def spot_of(endpoint: str, deployment: str, backend: Backend) -> Spot:

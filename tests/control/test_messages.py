@@ -24,13 +24,19 @@ from gateway.control.messages import (
     Refused,
     Running,
 )
+from gateway.core.allotting import Allotment
 from gateway.core.series import Report
 
 
 @pytest.mark.parametrize(
     "message",
     [
-        Prepare(2, b"configuration", (Door(1, "listen", ("127.0.0.1", 80), 5),)),
+        Prepare(
+            2,
+            b"configuration",
+            Allotment(2, {("e", "d", "h:1"): 0}),
+            (Door(1, "listen", ("127.0.0.1", 80), 5),),
+        ),
         Commit(2),
         Abort(2),
         Count(),
@@ -51,4 +57,4 @@ from gateway.core.series import Report
 def test_messages_are_values(message: Any) -> None:
     copy = pickle.loads(pickle.dumps(message))
     assert copy == message
-    assert hash(copy) if not isinstance(message, Counted | Described) else True
+    assert hash(copy) if not isinstance(message, Counted | Described | Prepare) else True

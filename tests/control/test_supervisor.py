@@ -22,7 +22,6 @@ import pytest
 from gateway.control.doors import Wanted
 from gateway.control.plans import BadPlan, Plan
 from gateway.control.supervisor import CannotStart, Supervisor
-from gateway.control.worker_process import Launch
 from tests.support.loops import run_within, until
 
 HOST = "127.0.0.1"
@@ -38,6 +37,7 @@ def plan(words: str = "", **changes: Any) -> Plan:
         token=None,
         drain_delay=0.0,
         drain=5.0,
+        spots=[("diabetes", "blue", "127.0.0.1:5001")],
         takeover=None,
         files=frozenset(),
         watch=True,
@@ -55,7 +55,7 @@ class Stage:
     def __init__(self, environment: dict[str, str] | None = None) -> None:
         self.next: Plan | Exception = plan()
         self.supervisor = Supervisor(
-            self._load, Launch("tests.support.puppet"), fetch=_fetch, environment=environment or {}
+            self._load, "tests.support.puppet", fetch=_fetch, environment=environment or {}
         )
 
     def _load(self) -> Plan:

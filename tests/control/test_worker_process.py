@@ -10,11 +10,16 @@ from typing import Any
 
 import pytest
 
-from gateway.control.messages import Counted, Describe, Described, Drain, Drained
+from gateway.control.messages import Counted, Describe, Described, Drain, Drained, Prepare
 from gateway.control.worker_process import CannotServe, Launch, WorkerLost, WorkerProcess
+from gateway.core.allotting import Allotment
 from tests.support.loops import run_within
 
 Heard = list[Any]
+
+
+def message(generation: int, words: bytes) -> Prepare:
+    return Prepare(generation, words, Allotment(), ())
 
 
 def run(story: Callable[[WorkerProcess, Heard], Awaitable[None]]) -> None:
@@ -34,7 +39,7 @@ def run(story: Callable[[WorkerProcess, Heard], Awaitable[None]]) -> None:
 def test_it_serves_what_it_was_told_to_prepare() -> None:
     async def story(worker: WorkerProcess, heard: Heard) -> None:
         assert (worker.generation, worker.is_alive) == (0, True)
-        await worker.prepare(1, b"", ())
+        await worker.prepare(message(1, b""), ())
         assert worker.generation == 0
         await worker.commit(1)
         assert worker.generation == 1
@@ -50,8 +55,8 @@ def test_it_serves_what_it_was_told_to_prepare() -> None:
 def test_it_may_refuse() -> None:
     async def story(worker: WorkerProcess, _: Heard) -> None:
         with pytest.raises(CannotServe, match="worker 2 cannot"):
-            await worker.prepare(1, b"refuse", ())
-        await worker.prepare(2, b"", ())
+            await worker.prepare(message(1, b"refuse"), ())
+        await worker.prepare(message(2, b""), ())
 
     run(story)
 
@@ -59,7 +64,7 @@ def test_it_may_refuse() -> None:
 def test_its_end_is_noticed_at_once() -> None:
     async def story(worker: WorkerProcess, _: Heard) -> None:
         with pytest.raises(WorkerLost, match="worker 2 has ended"):
-            await worker.prepare(1, b"die", ())
+            await worker.prepare(message(1, b"die"), ())
         assert await worker.ended == 7
         with pytest.raises(WorkerLost):
             await worker.commit(1)
@@ -85,6 +90,6 @@ def test_it_is_this_very_program_wherever_it_is_started(
     monkeypatch.chdir(tmp_path)
 
     async def story(worker: WorkerProcess, _: Heard) -> None:
-        await worker.prepare(1, b"", ())
+        await worker.prepare(message(1, b""), ())
 
     run(story)

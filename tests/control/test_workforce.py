@@ -19,6 +19,7 @@ from gateway.control.doors import Doors, Wanted
 from gateway.control.messages import Counted, Drained
 from gateway.control.worker_process import CannotServe, Launch, WorkerProcess
 from gateway.control.workforce import Orders, Workforce
+from gateway.core.allotting import Allotment
 from tests.support.loops import run_within, until
 
 PUPPET = Launch("tests.support.puppet")
@@ -46,7 +47,7 @@ class Hall:
 
 
 def orders(generation: int, words: str = "", doors: Any = None) -> Orders:
-    return Orders(generation, words.encode(), doors or {})
+    return Orders(generation, words.encode(), Allotment(), doors or {})
 
 
 def run(story: Callable[[Hall], Awaitable[None]]) -> None:

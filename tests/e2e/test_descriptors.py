@@ -23,7 +23,7 @@ from tests.support.resources import starved
 from tests.support.tools import tool
 
 CONNECTIONS, UPSTREAM = 60, 20
-NEEDED = CONNECTIONS + UPSTREAM + 64  # app.RESERVED_DESCRIPTORS
+NEEDED = CONNECTIONS + UPSTREAM + 160  # app.RESERVED_DESCRIPTORS
 
 
 class Holding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
 import socket
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,8 @@ from gateway.app import load
 from gateway.control.channel import Channel
 from gateway.control.doors import listen
 from gateway.control.messages import Commit, Counted, Door, Drain, Prepare
+from gateway.core.allotting import Allotment
+from gateway.engine.permits import Permits, SharedArea
 from gateway.engine.tasks import spawn
 from gateway.settings.materials import Gatherer
 from gateway.worker import Snapshot, Worker
@@ -40,7 +43,8 @@ class Overseer:
         self._ours, passing = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for each in (ours, theirs):
             each.setblocking(False)
-        self.worker = Worker(passing)
+        self._area = SharedArea.create()
+        self.worker = Worker(passing, Permits(self._area))
         self._passing = passing
         await self.channel.open(ours)
         self._running = spawn(self.worker.run(theirs), "worker")
@@ -58,6 +62,8 @@ class Overseer:
         self.channel.close()
         for sock in (self._ours, self._passing, *self._sockets.values()):
             sock.close()
+        for number in self._area.descriptors.all:
+            os.close(number)
 
     def _take(self, message: Any) -> None:
         if isinstance(message, Counted):
@@ -93,7 +99,8 @@ class Overseer:
         settings, source = load(path, gatherer.environment, gatherer.read_bytes)
         snapshot = Snapshot(settings, source.without_text(), gatherer.materials)
         self.generation += 1
-        self.channel.send(Prepare(self.generation, pickle.dumps(snapshot), tuple(doors)))
+        message = Prepare(self.generation, pickle.dumps(snapshot), Allotment(), tuple(doors))
+        self.channel.send(message)
         return self.generation
 
     def commit(self) -> None:

@@ -33,7 +33,7 @@ from gateway.control.messages import (
 _LENGTH = struct.Struct(">I")
 
 
-def main(index: str, channel: str, passing: str) -> None:
+def main(index: str, channel: str, passing: str, *_: str) -> None:
     link = socket.socket(fileno=int(channel))
     doors = socket.socket(fileno=int(passing))
     words: set[str] = set()
