@@ -122,6 +122,7 @@ class Worker:
         self._leaving: set[Listener] = set()
         #: What was counted at those that have finished.
         self._departed = ConnectionTally(0)
+        self._together = ConnectionTally(0)
         self._log = AccessLog(None, time.monotonic, time.time)
         self._reporter = Reporter()
         self._lag = LoopLag()
@@ -293,7 +294,7 @@ class Worker:
     async def _see_off(self, listener: Listener, grace: float) -> None:
         await listener.drain(grace)
         self._leaving.discard(listener)
-        self._departed.add(listener.tally)
+        self._departed.become_sum((self._departed, listener.tally))
         self._departed.limit = self._departed.open = 0
 
     # What the supervisor hears.
@@ -356,11 +357,10 @@ class Worker:
 
     def _connections(self) -> ConnectionTally:
         """What has happened to the connections of all listeners there ever were."""
-        total = ConnectionTally(0)
-        total.add(self._departed)
-        for listener in (*self._listeners.values(), *self._leaving):
-            total.add(listener.tally)
-        return total
+        listeners = (*self._listeners.values(), *self._leaving)
+        tallies = [self._departed, *(listener.tally for listener in listeners)]
+        self._together.become_sum(tallies)
+        return self._together
 
 
 def main(arguments: Sequence[str]) -> None:

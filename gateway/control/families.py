@@ -33,6 +33,7 @@ FAMILIES: tuple[tuple[str, str, str], ...] = (
     ),
     ("gateway_worker_resident_memory_bytes", "gauge", "Resident memory of a worker."),
     ("gateway_worker_open_fds", "gauge", "Open file descriptors of a worker."),
+    ("gateway_worker_max_fds", "gauge", "File descriptors that a worker may have open."),
     (
         "gateway_event_loop_lag_seconds",
         "histogram",

@@ -98,6 +98,9 @@ def _workers(workers: Mapping[int, int]) -> dict[str, Sequence[Sample]]:
         "gateway_worker_open_fds": [
             ((("worker", str(number)),), use.descriptors) for number, use in uses
         ],
+        "gateway_worker_max_fds": [
+            ((("worker", str(number)),), use.most_descriptors) for number, use in uses
+        ],
     }
 
 

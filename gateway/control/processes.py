@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,8 @@ class Usage:
     cpu: float
     started: float
     descriptors: int
+    #: -1 for as many as it likes.
+    most_descriptors: int
 
 
 def usage(pid: int, proc: Path = Path("/proc")) -> Usage | None:
@@ -41,6 +44,7 @@ def usage(pid: int, proc: Path = Path("/proc")) -> Usage | None:
             cpu=(int(fields[11]) + int(fields[12])) / _TICKS,
             started=_booted(proc) + int(fields[19]) / _TICKS,
             descriptors=descriptors,
+            most_descriptors=resource.prlimit(pid, resource.RLIMIT_NOFILE)[0],
         )
     except (OSError, ValueError, IndexError):
         return None

@@ -80,15 +80,15 @@ class ConnectionTally:
         self.timeouts = dict.fromkeys(("head", "body", "idle", "write"), 0)
         self.pipelined = 0
 
-    def add(self, other: ConnectionTally) -> None:
-        """Count what another listener has counted."""
+    def become_sum(self, tallies: Sequence[ConnectionTally]) -> None:
+        """Count what several listeners have counted."""
         for name in self.__slots__:
-            mine, theirs = getattr(self, name), getattr(other, name)
-            if isinstance(mine, dict):
-                for key, count in theirs.items():
-                    mine[key] += count
+            values = [getattr(tally, name) for tally in tallies]
+            if isinstance(getattr(self, name), dict):
+                own = getattr(self, name)
+                setattr(self, name, {key: sum(value[key] for value in values) for key in own})
             else:
-                setattr(self, name, mine + theirs)
+                setattr(self, name, sum(values))
 
 
 class QueueTally:

@@ -35,6 +35,7 @@ FAMILIES = {
     "gateway_worker_cpu_seconds": ("counter", {"worker"}),
     "gateway_worker_resident_memory_bytes": ("gauge", {"worker"}),
     "gateway_worker_open_fds": ("gauge", {"worker"}),
+    "gateway_worker_max_fds": ("gauge", {"worker"}),
     "gateway_event_loop_lag_seconds": ("histogram", set()),
     "gateway_event_loop_lag_max_seconds": ("gauge", {"worker"}),
     "gateway_config_generation": ("gauge", set()),

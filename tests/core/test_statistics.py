@@ -100,3 +100,18 @@ def test_the_worst_lag_is_that_of_the_last_while() -> None:
         assert lag.worst == worst
     assert sum(lag.late.counts) == 7
     assert lag.late.bounds == LAG_BOUNDS
+
+
+def test_listeners_are_summed_up() -> None:
+    tallies = [ConnectionTally(10), ConnectionTally(20)]
+    tallies[0].accepted, tallies[1].accepted = 3, 4
+    tallies[0].timeouts["head"] = 1
+    tallies[1].timeouts["head"] = 5
+    total = ConnectionTally(0)
+    for _ in range(2):  # it does not matter what it was before
+        total.become_sum(tallies)
+        assert (total.limit, total.accepted, total.timeouts["head"]) == (30, 7, 6)
+    total.become_sum([total, tallies[0]])
+    assert (total.accepted, total.timeouts["head"], total.timeouts["idle"]) == (10, 7, 0)
+    total.become_sum([])
+    assert (total.limit, total.accepted, total.timeouts["head"]) == (0, 0, 0)

@@ -151,7 +151,9 @@ def test_t18_without_descriptors_those_who_are_connected_are_served_on(
         worker = gateway.worker()
         with starved(worker, spare=3):
             metrics = scraper.read()
-            assert metrics["process_max_fds"] - metrics["process_open_fds"] <= 8, "the alarm"
+            assert metrics["gateway_worker_max_fds"] - metrics["gateway_worker_open_fds"] <= 8, (
+                "the alarm"
+            )
             newcomers = [stack.enter_context(gateway.client()) for _ in range(40)]
             turned_away = [client for client in newcomers if is_turned_away(client)]
             assert len(newcomers) - 8 <= len(turned_away) < len(newcomers)
