@@ -99,7 +99,7 @@ class Doors:
         self._given = {}
 
     def _have(self, wanted: Wanted, all_wanted: Mapping[str, Address]) -> socket.socket:
-        given = self._given.pop(wanted.address, None)
+        given = self._given.pop(_resolve(wanted.address), None)
         if given is not None:
             given.listen(wanted.backlog)
             return given
@@ -149,6 +149,16 @@ def passed_by_systemd(environment: Mapping[str, str], pid: int) -> list[socket.s
         else:
             sock.close()
     return passed
+
+
+def _resolve(address: Address) -> Address:
+    """The address in the form in which sockets tell theirs. What has none is left as it is."""
+    try:
+        found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError):
+        return address
+    host, port = found[0][4][:2]
+    return str(host), int(port)
 
 
 def _address(sock: socket.socket) -> Address:

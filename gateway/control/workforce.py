@@ -123,11 +123,9 @@ class Workforce:
                 raise problems[0]
             self._orders = orders
             ready = [w for w, result in zip(asked, results, strict=True) if result is None]
-            # One that is lost is replaced by one that serves this.
-            await asyncio.gather(
-                *(worker.commit(orders.generation) for worker in ready), return_exceptions=True
-            )
-        self._resize(count)
+            await asyncio.gather(*(self._commit(worker, orders) for worker in ready))
+        if not self._stopping:
+            self._resize(count)
 
     async def drain(self, seconds: float) -> int:
         """End all workers when they have finished what is in flight; how many connections had to be
@@ -169,12 +167,10 @@ class Workforce:
         restarts = Restarts()
         while True:
             if worker is None:
-                began = asyncio.get_running_loop().time()
                 try:
                     worker = await self._hire(index)
                 except (CannotServe, OSError) as why:
-                    lifetime = asyncio.get_running_loop().time() - began
-                    delay = restarts.delay(min(lifetime, 0.0))
+                    delay = restarts.delay(0.0)
                     _log.error("worker %d does not start, next try in %g s: %s", index, delay, why)
                     await asyncio.sleep(delay)
                     continue
@@ -228,6 +224,17 @@ class Workforce:
                 await worker.prepare(orders.message, orders.sockets)
         except TimeoutError:
             raise CannotServe(f"worker {worker.index} was not ready in time") from None
+
+    async def _commit(self, worker: WorkerProcess, orders: Orders) -> None:
+        """Others serve this by now, and there is no way back: who cannot is replaced."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await worker.commit(orders.generation)
+        except WorkerLost:
+            pass  # it is being replaced already
+        except TimeoutError:
+            _log.error("worker %d does not serve the new configuration", worker.index)
+            worker.kill()
 
     async def _see_off(self, worker: WorkerProcess) -> None:
         """End a worker whose place is gone."""

@@ -86,11 +86,12 @@ def test_an_address_that_cannot_be_had_changes_nothing() -> None:
     doors.close()
 
 
-def test_given_sockets_are_used_for_their_address_and_the_others_closed() -> None:
+@pytest.mark.parametrize("host", [HOST, "localhost"])
+def test_given_sockets_are_used_for_their_address_and_the_others_closed(host: str) -> None:
     given, other = (listen((HOST, 0), 5) for _ in range(2))
     port = given.getsockname()[1]
     doors = Doors([given, other])
-    doors.adopt(doors.prepare([wanted(port=port)]))
+    doors.adopt(doors.prepare([Wanted("listen", (host, port), 16)]))
     assert doors.opened("listen") is given
     doors.close()
     assert other.fileno() == given.fileno() == -1
