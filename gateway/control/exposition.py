@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import cache
 from itertools import accumulate
 
 from gateway.control.families import FAMILIES, LAYOUTS, WIDTHS, Column
@@ -22,6 +23,7 @@ Labels = Iterable[tuple[str, str]]
 # Labels and value.
 Sample = tuple[Labels, float]
 
+_LABELS = "\0"
 _IN_LABELS = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 _IN_HELP = str.maketrans({"\\": r"\\", "\n": r"\n"})
 
@@ -55,13 +57,14 @@ class Page:
             parts.append(top)
             parts += [piece.text for piece in self._pieces[name]]
             parts += [
-                f"{start(name, labels)}{number(value)}\n" for labels, value in others.get(name, ())
+                f"{start(name, written(labels))}{number(value)}\n"
+                for labels, value in others.get(name, ())
             ]
         return "".join(parts).encode()
 
     def _add(self, key: Key) -> list[_Piece]:
         names, columns = LAYOUTS[key[0]]
-        labels = tuple(zip(names, key[1:], strict=True))
+        labels = written(zip(names, key[1:], strict=True)).replace("%", "%%")
         pieces, at = [], 0
         for column in columns:
             piece = _Piece(column, labels, at)
@@ -76,12 +79,16 @@ class _Piece:
 
     __slots__ = ("_from", "_histogram", "_own", "_scaled", "_template", "_to", "text")
 
-    def __init__(self, column: Column, labels: tuple[tuple[str, str], ...], at: int) -> None:
-        """:param at: where in the block's numbers the column begins."""
+    def __init__(self, column: Column, labels: str, at: int) -> None:
+        """
+        :param labels: of the block, ready for formatting.
+        :param at: where in the block's numbers the column begins.
+        """
         self._from, self._to = at, at + column.width
         self._histogram = bool(column.bounds)
         self._scaled = column.scaled
-        self._template = "".join(_template(column, labels))
+        # Thousands of lines differ in nothing else: one replacement makes those of a column.
+        self._template = _skeleton(column, labels and _LABELS).replace(_LABELS, labels)
         self._own: tuple[int, ...] | None = None
         self.text = ""
 
@@ -105,19 +112,24 @@ class _Piece:
             self.text = self._template % own
 
 
-def _template(column: Column, labels: tuple[tuple[str, str], ...]) -> Iterable[str]:
-    """Lines with ``%s`` in the place of every number, which is how both kinds are to be written."""
+@cache
+def _skeleton(column: Column, labels: str) -> str:
+    """The lines of a column, with ``%s`` in the place of every number, which is how both kinds of
+    them are to be written.
+
+    :param labels: what stands in the place of those that all lines have; nothing if there are none.
+    """
+    name = column.family
     if column.bounds:
-        starts = [
-            start(f"{column.family}_bucket", (*labels, ("le", bound)))
-            for bound in (*map(repr, column.bounds), "+Inf")
-        ]
-        starts += (start(f"{column.family}_count", labels), start(f"{column.family}_sum", labels))
+        bounds = (*map(repr, column.bounds), "+Inf")
+        starts = [start(f"{name}_bucket", labels, written((("le", each),))) for each in bounds]
+        starts += (start(f"{name}_count", labels), start(f"{name}_sum", labels))
     elif column.choices:
-        starts = [start(column.family, (*labels, (column.label, each))) for each in column.choices]
+        choices = [written(((column.label, each),)) for each in column.choices]
+        starts = [start(name, labels, each) for each in choices]
     else:
-        starts = [start(column.family, labels)]
-    return [each.replace("%", "%%") + "%s\n" for each in starts]
+        starts = [start(name, labels)]
+    return "".join(each + "%s\n" for each in starts)
 
 
 def heading(name: str, kind: str, text: str) -> str:
@@ -125,9 +137,17 @@ def heading(name: str, kind: str, text: str) -> str:
     return f"# HELP {name} {text.translate(_IN_HELP)}\n# TYPE {name} {kind}\n"
 
 
-def start(name: str, labels: Labels) -> str:
-    """A line up to its number."""
-    inner = ",".join(f'{label}="{value.translate(_IN_LABELS)}"' for label, value in labels)
+def written(labels: Labels) -> str:
+    """Labels as they stand in a line."""
+    return ",".join(f'{label}="{value.translate(_IN_LABELS)}"' for label, value in labels)
+
+
+def start(name: str, *labels: str) -> str:
+    """A line up to its number.
+
+    :param labels: as ``written``.
+    """
+    inner = ",".join(filter(None, labels))
     return f"{name}{{{inner}}} " if inner else f"{name} "
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.control.exposition import CONTENT_TYPE, Page, heading, number, start
+from gateway.control.exposition import CONTENT_TYPE, Page, heading, number, start, written
 from gateway.control.families import FAMILIES, LAYOUTS
 from gateway.core.blocks import MILLION, Key, pack
 from gateway.core.series import Report
@@ -130,7 +130,7 @@ def test_lines_come_and_go_and_only_what_changed_is_written_anew() -> None:
 
 
 def test_text_is_escaped_where_the_format_asks_for_it() -> None:
-    assert start("a", (("b", 'x"\\\n%s{}'),)) == 'a{b="x\\"\\\\\\n%s{}"} '
+    assert start("a", written((("b", 'x"\\\n%s{}'),))) == 'a{b="x\\"\\\\\\n%s{}"} '
     assert heading("a", "gauge", 'x"\\\n.') == '# HELP a x"\\\\\\n.\n# TYPE a gauge\n'
 
 
