@@ -20,6 +20,8 @@ from gateway.engine.reading import HeadReader
 _COURTESY = 32
 # Times are kept to within an eighth of the shortest, but the sweep never runs more often than this.
 _MIN_SWEEP, _MAX_SWEEP = 0.02, 0.25
+# Seconds in which whoever is connected, and asks every now and then, has been told to go.
+_PARTING = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,10 @@ class Listener:
         self.requests_per_connection = requests_per_connection
         self.clock = clock
         self.scheme = "http"
+        #: Every answer is the last one on its connection.
         self.draining = False
+        #: Who is not being served has to go.
+        self.closing = False
         self.tally = ConnectionTally(connections)
         self._wall = wall
         #: The ``Date`` line of answers; the sweep keeps it within a quarter of a second.
@@ -118,16 +123,28 @@ class Listener:
                 connection.expire(now)
 
     async def drain(self, seconds: float) -> int:
-        """Stop accepting and let requests in flight finish; how many connections were cut off."""
+        """Stop accepting and let requests in flight finish; how many connections were cut off.
+
+        A request that is sent while its connection is closed gets no answer, and its client cannot
+        tell what has become of it. So those who are there may go on asking for a moment, with every
+        answer telling them to go elsewhere. Those who come back all the same are let in for half of
+        it, which leaves the last of them the other half to ask.
+        """
         self.draining = True
+        parting = min(_PARTING, seconds / 2) if self._connections else 0.0
+        if parting:
+            await asyncio.sleep(parting / 2)
         if self._server is not None:
             self._server.close()
+        if parting:
+            await asyncio.sleep(parting / 2)
+        self.closing = True
         for connection in list(self._connections):
             connection.shut()
         if self._connections:
             self._empty.clear()
             try:
-                async with asyncio.timeout(seconds):
+                async with asyncio.timeout(seconds - parting):
                     await self._empty.wait()
             except TimeoutError:
                 pass

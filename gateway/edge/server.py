@@ -417,7 +417,7 @@ class Downstream(asyncio.Protocol):
                 self._pending = True
                 self._listener.tally.pipelined += 1
                 self._listener.loop.call_soon(self._next)
-            elif self._listener.draining:
+            elif self._listener.closing:
                 self.shut()
             elif self._paused:
                 self.go_on()

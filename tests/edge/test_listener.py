@@ -148,9 +148,38 @@ def test_draining_closes_what_is_idle_and_takes_nothing_new() -> None:
     with Script() as script:
         client, silent = idle(script), script.client()
         task = drain(script)
-        assert script.loop.server.closed
+        script.wait(0.2)
+        found = client.fate, silent.fate, script.loop.server.closed
+        assert found == ("open", "open", False), "they may be about to ask"
+        script.wait(0.2)
+        found = client.fate, silent.fate, script.loop.server.closed
+        assert found == ("open", "open", True), "who has just come, too"
+        script.wait(0.2)
         assert (client.fate, silent.fate) == ("closed", "closed")
         assert task.result() == 0
+
+
+def test_whoever_asks_while_draining_is_answered_and_told_to_go() -> None:
+    with Script() as script:
+        known = idle(script)
+        task = drain(script)
+        for number, client in enumerate((known, script.client())):
+            client.says(SCORE)
+            script.containers[-1].answers(b"%d" % number)
+            answer = client.hears()
+            assert (answer.text, answer.header("connection")) == (str(number), "close")
+            client.ends()
+        script.wait(0.6)
+        assert task.result() == 0
+
+
+def test_who_may_not_take_long_is_not_waited_for_long() -> None:
+    with Script() as script:
+        client = idle(script)
+        task = drain(script, timeout=0.2)
+        script.wait(0.11)
+        assert client.fate == "closed"
+        assert task.result() == 0, "nobody was cut off"
 
 
 def test_draining_without_connections_is_done_at_once() -> None:
@@ -184,6 +213,7 @@ def test_draining_answers_what_was_pipelined() -> None:
         # client may send it again elsewhere.
         assert (answer.text, answer.header("connection")) == ("first", "close")
         client.ends()
+        script.wait(0.6)
         assert task.result() == 0
         assert len(script.records) == 1
 
@@ -198,6 +228,7 @@ def test_draining_waits_for_a_request_that_is_still_arriving() -> None:
         script.container().answers()
         assert client.hears().header("connection") == "close"
         client.ends()
+        script.wait(0.6)
         assert task.result() == 0
 
 
