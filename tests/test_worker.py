@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import secrets
+import threading
 import types
 from collections.abc import Coroutine, Iterator
 from hashlib import sha256
@@ -19,6 +20,7 @@ from gateway.control.messages import (
     Count,
     Describe,
     Described,
+    Door,
     Drain,
     Drained,
     Fetch,
@@ -28,7 +30,7 @@ from gateway.control.messages import (
     Running,
 )
 from gateway.control.metrics import Metrics, Supervision
-from tests.support.backends import FakeBackend, answering
+from tests.support.backends import FakeBackend, Link, answering
 from tests.support.gateways import KEY, SECOND_KEY, minimal
 from tests.support.loops import run_within, until
 from tests.support.overseer import Overseer
@@ -168,17 +170,56 @@ def test_what_was_counted_is_told_regularly_and_when_asked(tmp_path: Path) -> No
                 address = await serving(overseer, path)
                 await until(lambda: len(overseer.reports) >= 2)
                 await ask(address)
-                before = len(overseer.reports)
-                overseer.channel.send(Count())
-                await until(lambda: len(overseer.reports) > before)
-                metrics = Metrics()
-                for report in overseer.reports:
-                    if report.changes is not None:
-                        metrics.totals.apply(0, report.changes)
-                labels = 'endpoint="diabetes",deployment="blue",code="200"'
-                page = metrics.render(Supervision({0: os.getpid()})).decode().splitlines()
-                assert f"gateway_requests_total{{{labels}}} 1" in page
+                page = await counted(overseer)
+                assert f"{ANSWERED} 1" in page
                 assert "gateway_connections_accepted_total 1" in page
+
+    run(story())
+
+
+ANSWERED = 'gateway_requests_total{endpoint="diabetes",deployment="blue",code="200"}'
+
+
+async def counted(overseer: Overseer) -> list[str]:
+    """The page of metrics, by what the worker has told."""
+    before = len(overseer.reports)
+    overseer.channel.send(Count())
+    await until(lambda: len(overseer.reports) > before)
+    metrics = Metrics()
+    for report in overseer.reports:
+        if report.changes is not None:
+            metrics.totals.apply(0, report.changes)
+    return metrics.render(Supervision({0: os.getpid()})).decode().splitlines()
+
+
+def test_what_a_deployment_has_counted_is_told_though_it_is_gone(tmp_path: Path) -> None:
+    """It was there between two reports only, and a request is in flight when it goes."""
+    held, released = threading.Event(), threading.Event()
+
+    def second_waits(link: Link) -> None:
+        while (seen := link.read_request()) is not None:
+            if seen.body == b"[2]":
+                held.set()
+                released.wait(10)
+            link.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    async def story() -> None:
+        with FakeBackend(second_waits) as backend:
+            text = minimal(backend.url)
+            async with Overseer() as overseer:
+                address = await serving(overseer, write(tmp_path, text))
+                path = write(tmp_path, text.replace("blue:", "green:"))
+                overseer.prepare(path, ENVIRONMENT, [Door(1, "listen", ("127.0.0.1", 0), 16)])
+                await overseer.hears(Prepared)
+                assert (await ask(address)).status == 200
+                waiting = asyncio.create_task(ask(address, request(body=b"[2]", key=KEY)))  # noqa: TID251
+                await asyncio.to_thread(held.wait, 10)
+                overseer.commit()
+                await overseer.hears(Running)
+                assert f"{ANSWERED} 1" in await counted(overseer)
+                released.set()
+                assert (await waiting).status == 200
+                assert f"{ANSWERED} 2" in await counted(overseer)
 
     run(story())
 

@@ -18,6 +18,7 @@ from tests.support.gateways import GatewayProcess, wait_until
 from tests.support.hashing import HashingBackend
 from tests.support.questions import Scoring
 from tests.support.traffic import BROKEN, UNANSWERED, UNCONNECTED, Traffic
+from tests.support.usage import is_running
 
 IN_FLIGHT = 100
 SLOW = 3.0
@@ -60,19 +61,19 @@ def exit_within(gateway: GatewayProcess, seconds: float) -> int:
 
 
 def test_a_hundred_slow_requests_are_finished(backend: HashingBackend, tmp_path: Path) -> None:
-    clients = Traffic((("", 0)), slow(), kept=IN_FLIGHT // 2, fresh=IN_FLIGHT // 2, pause=0.01)
     with GatewayProcess(configuration(backend), tmp_path) as gateway:
-        clients.address = gateway.address
+        half = IN_FLIGHT // 2
+        clients = Traffic(gateway.address, slow(), kept=half, fresh=half, pause=0.01)
         with clients as traffic:
             full_of(gateway, IN_FLIGHT)
-            begun = time.monotonic()
             gateway.process.send_signal(signal.SIGTERM)
-            status = exit_within(gateway, SLOW + 1)
-            taken = time.monotonic() - begun
+            status = exit_within(gateway, SLOW + 10)
+            ended = time.monotonic()
         account = traffic.account
         assert status == 0, gateway.log()
-        assert taken > SLOW / 2, "else nobody was inside"
         assert account.right == IN_FLIGHT, str(account)
+        # A second on a machine that has nothing else to do.
+        assert ended - max(account.whens) < 3.0, "it goes with the last of them"
         # Those who came back for more found the door closed.
         assert set(account.fates) <= {"right", UNCONNECTED}, str(account)
         assert gateway.complaints() == []
@@ -107,7 +108,5 @@ def test_the_second_signal_ends_it_at_once(
             assert gateway.process.poll() is None, "one signal is a request"
             gateway.process.send_signal(number)
             assert exit_within(gateway, 1) == 128 + number
-            wait_until(
-                lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 1, "their end"
-            )
+            wait_until(lambda: not any(map(is_running, workers)), 1, "their end")
         assert traffic.account.lost == traffic.account.fates.total() >= 5

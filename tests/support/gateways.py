@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from tests.support.raw import Answer, RawClient, request
 from tests.support.usage import (
@@ -118,6 +119,30 @@ class GatewayProcess:
             self.process.kill()
             self.process.wait()
             raise
+
+    def configure(self, text: str) -> None:
+        """Replace the configuration file in one step, as editors and deployment tools do."""
+        new = self.config.with_suffix(".new")
+        new.write_text(text)
+        new.replace(self.config)
+
+    def reload(self) -> tuple[bool, dict[str, Any]]:
+        """Ask the admin port to read the configuration anew; whether it is in effect, and what the
+        answer says."""
+        host, port = self.admin
+        url = f"http://{host}:{port}/reload"
+        try:
+            with urllib.request.urlopen(
+                urllib.request.Request(url, method="POST"), timeout=20
+            ) as answer:
+                return True, json.load(answer)
+        except urllib.error.HTTPError as refusal:
+            with refusal:
+                return False, json.load(refusal)
+
+    def generation(self) -> int:
+        """Of the configuration that is in effect."""
+        return int(json.loads(self.admin_get("/readyz")[1])["generation"])
 
     def log(self) -> str:
         """Standard output and standard error so far."""

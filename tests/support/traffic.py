@@ -39,6 +39,8 @@ BROKEN = "broken"
 #: Nothing came for too long.
 SILENT = "silent"
 _KEPT_MISHAPS = 2000
+# Seconds, on average, before a client whose connection is gone comes back.
+_BACK_OFF = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +198,10 @@ class Traffic:
         line: Line | None = None
         while not self._stopping:
             line = await self._one(line, kept)
-            await asyncio.sleep(draw.uniform(0, 2 * self._pause))
+            pause = self._pause
+            if kept and line is None:
+                pause = max(pause, _BACK_OFF)
+            await asyncio.sleep(draw.uniform(0, 2 * pause))
         if line is not None:
             line.close()
 

@@ -18,6 +18,14 @@ def family(pid: int) -> list[int]:
     return found
 
 
+def is_running(pid: int) -> bool:
+    """Whether there is such a process, and more of it than its exit status."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def own_memory(pid: int) -> int:
     """Resident memory of a process and all below it in bytes, without what it shares with others: a
     proportional share of that would grow when they end."""
