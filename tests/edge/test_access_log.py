@@ -98,6 +98,20 @@ def test_the_line_of_an_answered_request() -> None:
         assert desk.writer.batches == [(LINE, 1)]
 
 
+def test_each_line_tells_of_its_own_call() -> None:
+    with Script() as script:
+        desk = Desk(script)
+        container = None
+        for seconds in (0.5, 0.5, 0.25, None, 0.5):
+            script.client().says(request(key=KEY if seconds is not None else "wrong"))
+            if seconds is not None:
+                script.wait(seconds)
+                container = container or script.container()
+                container.answers(b"[1.5]")
+        said = [(line["upstream_ms"], line["attempts"]) for line in desk.lines]
+        assert said == [(500, 1), (500, 1), (250, 1), (0, 0), (500, 1)]
+
+
 def test_the_line_of_a_refused_request_says_why() -> None:
     with Script() as script:
         desk = Desk(script)

@@ -130,6 +130,36 @@ def test_the_status_is_that_of_the_dialect(
     )
 
 
+@pytest.mark.parametrize("size", [0, 1, 1023, 1024, 70_000])
+def test_the_length_is_that_of_the_body(size: int) -> None:
+    wire = render_reply(exchange(), reply(200, b"x" * size), DATE, b"")
+    assert wire.endswith(f"\r\nContent-Length: {size}\r\n\r\n".encode() + b"x" * size)
+
+
+def test_one_answer_to_many_tells_each_what_is_its_own() -> None:
+    shared = reply(200, None, JSON)
+    askers = [
+        (exchange(identifiers=(b"theirs", None, None)), b"[1]", b"", ("theirs", "3", "[1]")),
+        (exchange(), b"[1.25]", b"", ("our-id", "6", "[1.25]")),
+        (exchange(method=b"HEAD"), b"[2]", b"", ("our-id", "3", "")),
+        (exchange(), b"[]", CLOSE, ("our-id", "2", "[]")),
+    ]
+    for x, body, connection, (identifier, size, sent) in askers:
+        shared.body = body
+        last = ["Connection: close"] if connection else []
+        assert render_reply(x, shared, DATE, connection) == text(
+            "HTTP/1.1 200 OK",
+            "Content-Type: application/json",
+            *BY_BLUE,
+            "x-ms-request-id: our-id",
+            f"x-request-id: {identifier}",
+            *last,
+            f"Content-Length: {size}",
+            body=sent,
+        )
+    assert shared.lines == [JSON + b"\r\n"]
+
+
 @pytest.mark.parametrize("status", [204, 304])
 def test_an_answer_that_has_no_body_by_its_status(status: int) -> None:
     x = exchange()
