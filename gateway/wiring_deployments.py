@@ -151,9 +151,7 @@ class DeploymentMaker:
 
     def _judge(self, at: Keys, entry: DeploymentSettings) -> None:
         notes = self._notes
-        if entry.connections.max < entry.concurrency and notes.source.is_whole(
-            (*at, "connections")
-        ):
+        if entry.connections.max < entry.concurrency:
             why = f"must be at least concurrency, which is {entry.concurrency}"
             notes.note((*at, "connections", "max"), why)
         delay = entry.batching.max_queue_delay

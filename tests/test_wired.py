@@ -270,6 +270,90 @@ def test_a_new_backend_has_to_prove_itself() -> None:
         assert plant.deployment().batcher is not batcher, "nothing is left that was known"
 
 
+def prove(plant: Plant) -> None:
+    """Requests with one row are known to be sound to merge."""
+    client = plant.ask(b'{"data": [[0]]}', key=KEY)
+    plant.containers[-1].answers()
+    assert client.hears().status == 200
+    plant.containers[-1].heard()
+    batcher = plant.deployment().batcher
+    assert batcher is not None
+    for family in batcher.families:
+        family.confidence.begin_proof()
+        family.confidence.proved(plant.clock())
+
+
+BOTH_KEYS = "    auth: {keys: {primary: {env: KEY}, secondary: {env: OTHER_KEY}}}"
+SORTED_ANEW = [
+    ("on", [b'{"data": [[1],[2]]}']),
+    ("{mode: on, isolate_principals: true}", [b'{"data": [[1]]}', b'{"data": [[2]]}']),
+    ("off", [b'{"data": [[1]]}', b'{"data": [[2]]}']),
+]
+
+
+@pytest.mark.parametrize(("mode", "calls"), SORTED_ANEW)
+def test_who_waits_is_merged_by_the_new_rules(mode: str, calls: list[bytes]) -> None:
+    with Plant(blue(BATCHING + "on", BOTH_KEYS)) as plant:
+        prove(plant)
+        occupant = plant.ask(b"{}", key=KEY)
+        clients = [plant.ask(b'{"data": [[1]]}', key=KEY)]
+        clients += [plant.ask(b'{"data": [[2]]}', key=OTHER_KEY)]
+        plant.reload(blue(BATCHING + mode + ", concurrency: 2, connections: {max: 9}", BOTH_KEYS))
+        plant.reload(blue(BATCHING + mode, BOTH_KEYS))
+        heard = [container.heard() for container in plant.containers]
+        bodies = [each.partition(b"\r\n\r\n")[2] for each in b"".join(heard).split(b"POST ")]
+        for client in (occupant, *clients):
+            client.breaks()
+        assert [body for body in bodies if b"[[" in body] == calls[:1]
+
+
+@pytest.mark.parametrize("mode", ["on", "{isolate_principals: true}"])
+def test_a_merged_call_that_cannot_leave_goes_to_the_backends_that_there_are(mode: str) -> None:
+    """And where the rules have changed meanwhile, its requests go one by one."""
+    with Plant(blue(BATCHING + "on")) as plant:
+        prove(plant)
+        (gone,) = plant.deployment().pools
+        plant.loop.perform(gone.close)
+        up = plant.slow[gone.name] = plant.loop.create_future()
+        clients = [plant.client() for _ in range(2)]
+        asks = [request(SCORE, b'{"data": [[%d]]}' % number) for number in (1, 2)]
+
+        def together() -> None:
+            for client, ask in zip(clients, asks, strict=True):
+                client.transport.deliver(ask)
+
+        plant.loop.perform(together)
+        assert repr(gone).endswith("1 waiting>"), "it is one call"
+        plant.reload(blue(BATCHING.replace(ONE, OTHER) + mode))
+        plant.loop.perform(lambda: up.set_result(False))
+        answered = []
+        for _ in clients:
+            container = plant.containers[-1]
+            if data := container.heard():
+                rows = data.partition(b"\r\n\r\n")[2].count(b"[[")
+                answered.append(rows)
+                container.answers(b"[7]")
+        assert answered == [1, 1]
+        assert [client.hears().text for client in clients] == ["[7]", "[7]"]
+
+
+def test_whether_the_origin_counts_is_the_endpoints_to_say_at_any_time() -> None:
+    with Plant(blue(BATCHING + "on")) as plant:
+        batcher = plant.deployment().batcher
+        assert batcher is not None
+        ask = request(SCORE, b'{"data": [[1]]}', headers={"Origin": "https://app.example"})
+        client = plant.client()
+        seen = []
+        for more in ("", "\n    cors: {origins: ['*']}", ""):
+            plant.reload(blue(BATCHING + "on", "    auth: none" + more))
+            client.says(ask)
+            plant.containers[0].answers()
+            assert client.hears().status == 200
+            seen.append([b"origin" in family.fields.lower() for family in batcher.families])
+        assert plant.deployment().batcher is batcher
+        assert seen == [[True], [False, True], [False, True]]
+
+
 @pytest.mark.parametrize("mode", ["off", "{isolate_principals: true}", "{max_queue_delay: 1s}"])
 def test_who_waits_while_the_rules_of_merging_change_is_answered(mode: str) -> None:
     with Plant(blue(BATCHING + "on")) as plant:

@@ -67,12 +67,8 @@ def refit(slots: Slots, fit: Fit, now: float) -> None:
             stranded.append(ticket.item)
         else:
             slots._enter(_ticket(ticket, fit.batcher) if anew else ticket, left, now)
-    loop = asyncio.get_running_loop()
     if stranded:
-        loop.call_soon(_tell, slots, stranded)
-    if waiting and not slots._turning:
-        slots._turning = True
-        loop.call_soon(slots._end_turn)
+        asyncio.get_running_loop().call_soon(_tell, slots, stranded)
 
 
 def _calm(slots: Slots) -> None:

@@ -70,7 +70,7 @@ def _example(entry: dict[str, Any]) -> Any:
             return {STAND_IN: _example(entry["additionalProperties"])}
         case "array":
             return [_example(entry["items"])]
-        case "integer":
+        case "integer" | "number":
             return entry.get("minimum", 0)
         case "boolean":
             return False

@@ -323,6 +323,32 @@ def test_a_walk_may_be_ended_by_one_that_goes_on_before_it(office: Office) -> No
     assert not second.answered
 
 
+# Another configuration has no use for it.
+
+
+def test_a_retired_keeper_fetches_nothing_more(office: Office) -> None:
+    office.begin()
+    office.loop.perform(office.keeper.retire)
+    office.wait(3 * INTERVAL)
+    assert office.fetched() == [0.0]
+
+
+@pytest.mark.parametrize("asked", [True, False], ids=["for an unknown key", "regularly"])
+def test_what_is_being_fetched_is_still_for_those_who_wait(office: Office, asked: bool) -> None:
+    office.begin()
+    office.publisher.slow = True
+    office.wait(REFETCH_INTERVAL if asked else INTERVAL)
+    guest = office.guest()
+    assert guest.waits
+    office.publisher.document = key_set(ONE, TWO)
+    office.loop.perform(office.keeper.retire)
+    office.loop.perform(office.publisher.deliver)
+    assert guest.answered
+    assert office.kids == ["one", "two"]
+    office.wait(3 * INTERVAL)
+    assert len(office.fetched()) == 2
+
+
 # Whole requests.
 
 

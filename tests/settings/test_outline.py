@@ -56,6 +56,8 @@ def test_the_keys_of_a_section_are_known(path: tuple[str | int, ...], keys: list
         ((*AT, "auth", "tokens", "audience", 1), STAND_IN),
         ((*AT, "cors", "methods", 0), "GET"),
         ((*AT, "traffic"), {STAND_IN: 0}),
+        ((*AT, "deployments", "blue", "batching", "tolerance"), 0),
+        ((*AT, "deployments", "blue", "batching", "sample"), 0.001),
         ((*AT, "deployments"), {STAND_IN: {"backends": [STAND_IN]}}),
     ],
 )

@@ -11,6 +11,7 @@ Like ``Script``, but everything is built by ``wire``, as in a worker::
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import socket
 from collections import Counter
@@ -80,6 +81,8 @@ class Plant:
         self.containers: list[ContainerSide] = []
         #: Backends that cannot be reached.
         self.down: set[str] = set()
+        #: Backends that let connections wait until it is set whether they are up.
+        self.slow: dict[str, asyncio.Future[bool]] = {}
         #: Deployments that ever were.
         self.known: list[Deployment] = []
         #: The name of the backend that each connection was opened to.
@@ -235,6 +238,8 @@ class Plant:
         return wired
 
     async def _dial(self, pool: Pool) -> UpstreamConnection:
+        if pool.name in self.slow and not await self.slow[pool.name]:
+            raise ConnectionRefusedError
         if pool.name in self.down:
             raise ConnectionRefusedError
         connection = UpstreamConnection(pool, self.clock)
