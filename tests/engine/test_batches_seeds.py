@@ -17,6 +17,8 @@ import pytest
 from gateway.core.dialects import V1
 from gateway.core.faults import Fault
 from gateway.engine.batching import BatchRules
+from gateway.engine.permits import Sharing
+from gateway.engine.pools import Pool
 from tests.support.batches import BAD_INPUT, BOTH, BUSY, FAILED, GOOD, PATH, Asker, Call, Story
 from tests.support.script import Setup
 
@@ -40,13 +42,21 @@ def score(call_line: str, rows: list[list[int]]) -> list[int]:
 class Chance:
     """One story by chance."""
 
-    def __init__(self, seed: int, *, delay: float = 0.0) -> None:
+    def __init__(
+        self,
+        seed: int,
+        *,
+        delay: float = 0.0,
+        scatter: bool = False,
+        permits: Sharing | None = None,
+    ) -> None:
         self.draw = draw = random.Random(seed)
         rules = BatchRules(
             max_rows=draw.choice([1024, 7, 3]),
             max_bytes=draw.choice([1 << 20, 60]),
             max_queue_delay=delay,
             isolate_principals=draw.random() < 0.2,
+            scatter=scatter,
         )
         self.story = Story(
             Setup(
@@ -57,6 +67,7 @@ class Chance:
                 timeout=draw.choice([2.0, 60.0]),
                 connections=1000,
                 batching=rules,
+                permits=permits,
             ),
             proved=False,
         )
@@ -153,7 +164,10 @@ class Chance:
         if not story.batcher.delay:
             for tried in slots._queues:
                 useful = [pool for pool in slots.pools if pool not in tried]
-                assert all(pool.busy == slots.concurrency for pool in useful), "nobody waits"
+                assert all(self.is_full(pool) for pool in useful), "nobody waits"
+
+    def is_full(self, pool: Pool) -> bool:
+        return pool.busy == self.story.deployment.slots.concurrency
 
     def check(self, kind: str, rows: list[list[int]], asker: Asker) -> None:
         answer = asker.answer()

@@ -38,6 +38,7 @@ from gateway.edge.upstream import UpstreamConnection
 from gateway.engine.batching import Batcher, BatchRules
 from gateway.engine.endpoints import Deployment, Endpoint
 from gateway.engine.keepers import KeyKeeper
+from gateway.engine.permits import Sharing
 from gateway.engine.pipeline import Pipeline
 from gateway.engine.pools import Pool
 from gateway.engine.reading import HeadReader
@@ -204,6 +205,8 @@ class Setup:
     max_wait: float = 0.5
     max_length: int = 1000
     batching: BatchRules | None = None
+    #: Shares the places with other workers.
+    permits: Sharing | None = None
     idle_timeout: float = 10.0
     connect_timeout: float = 1.0
     patience: Patience = PATIENCE
@@ -249,6 +252,9 @@ class Script:
         batcher = None
         if setup.batching is not None:
             batcher = Batcher("blue", setup.batching, clock=self.clock, ids=self._batch_ids())
+        permit = None
+        if setup.permits is not None:
+            permit = setup.permits.at("diabetes", "blue", setup.backends, setup.concurrency)
         slots = Slots(
             self.pools,
             concurrency=setup.concurrency,
@@ -256,6 +262,7 @@ class Script:
             max_length=setup.max_length,
             clock=self.clock,
             batcher=batcher,
+            permit=permit,
         )
         self.deployment = Deployment("blue", slots)
         self.endpoint = Endpoint(
