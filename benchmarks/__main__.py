@@ -7,7 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks import batching, idle, proxying, reloading, scraping, slow, soak, streaming
+from benchmarks import (
+    batching,
+    idle,
+    proxying,
+    reloading,
+    scraping,
+    sharing,
+    slow,
+    soak,
+    streaming,
+)
 from benchmarks.machine import describe
 
 PARTS = {
@@ -17,6 +27,7 @@ PARTS = {
     "scraping": scraping.run,
     "batching": batching.run,
     "reload": reloading.run,
+    "sharing": sharing.run,
     "slow": slow.run,
     "soak": soak.run,
 }

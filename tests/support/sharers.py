@@ -48,6 +48,9 @@ class Job:
     hold: float
     #: Seconds until nobody comes any more.
     length: float
+    #: Instead of guests: how often a place is taken and given back, as fast as it goes. What that
+    #: takes of the processor, seconds for all of it, is written instead of the lines.
+    rush: int = 0
 
     def launch(self, output: IO[bytes]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -105,6 +108,14 @@ async def _work(job: Job) -> None:
         clock=time.monotonic,
         permit=permits.at("diabetes", "blue", [BACKEND], job.concurrency),
     )
+    if job.rush:
+        begun = time.process_time()
+        for _ in range(job.rush):
+            taken = slots.take(())
+            if taken is not None:
+                slots.give_back(taken)
+        os.write(1, b"%.6f\n" % (time.process_time() - begun))
+        return
     until = time.monotonic() + job.length
     guests = [_Guest(job, slots, until) for _ in range(job.guests)]
     for guest in guests:
