@@ -197,6 +197,7 @@ def test_who_waits_finds_the_place_of_one_who_died(land: Land, loop: FakeLoop) -
     loop.pass_time(2 * LOOK)
     assert second.wants == 0
     assert workers[1]._timer is None, "nobody waits"
+    assert not first.turns.others_wait()
 
 
 def test_the_supervisor_gives_away_what_the_dead_had(land: Land, loop: FakeLoop) -> None:

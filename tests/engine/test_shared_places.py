@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, cast
 
 import pytest
 
@@ -14,13 +14,14 @@ from gateway.core.faults import Fault, Refusal
 from gateway.core.turns import SIZE, WORKERS
 from gateway.engine.permits import LOOK, Permits, spot_of
 from gateway.engine.places import Places
-from gateway.engine.pools import Pool
+from gateway.engine.pools import Pool, Pooled
 from gateway.engine.refitting import Fit, refit
 from gateway.engine.shared_places import DividedPlaces, SharedPlaces, places_at
 from gateway.engine.slots import Slots
 from tests.engine.test_slots import Guest, Hotel, never
 from tests.support.fakes import FakeClock, FakeLoop
 from tests.support.grounds import Land
+from tests.support.halls import FakeConnection
 
 
 class Worker(Hotel):
@@ -164,6 +165,33 @@ def test_alone_a_worker_keeps_its_place(found: Found, monkeypatch: pytest.Monkey
     monkeypatch.undo()
     hotel.leave(guest)
     assert not town.land.owners
+
+
+def test_who_has_been_served_waits_no_longer(found: Found) -> None:
+    """Or the next place would go round in vain, and the container be idle meanwhile."""
+    town = found()
+    first, second = town.hotels
+    host = first.guest()
+    first.guest()
+    turns = shared(second)._turns[second.pools[0]]
+    assert turns.others_wait()
+    first.leave(host)
+    assert not turns.others_wait()
+
+
+def test_a_connection_with_nothing_to_say_is_closed_before_another_worker_comes(
+    found: Found,
+) -> None:
+    """A container with one thread would wait for it, and we for the other worker."""
+    first, second = found().hotels
+    (pool,) = first.pools
+    spare = FakeConnection(1)
+    host = first.guest()
+    first.guest()
+    second.guest()
+    pool._spare = cast(Pooled, spare)
+    first.leave(host)
+    assert spare.closed
 
 
 def test_any_worker_may_have_all(found: Found) -> None:
