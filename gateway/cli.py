@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Collection
 from dataclasses import replace
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,14 @@ _CONFIG = click.option(
     metavar="FILE",
     help="Configuration file (YAML).",
 )
+_ADMIN = click.option(
+    "--admin",
+    metavar="URL",
+    help="Where the running gateway's admin port is, such as http://127.0.0.1:9090; by default"
+    " where FILE says.",
+)
+# Seconds that a reload may take: the supervisor waits for its workers for half of that.
+_RELOAD = 60.0
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -92,6 +101,44 @@ def check_command(config: Path) -> None:
     click.echo(f"{config}: good ({counts})")
 
 
+@main.command("reload")
+@_CONFIG
+@_ADMIN
+def reload_command(config: Path, admin: str | None) -> None:
+    """Have the running gateway read its configuration anew.
+
+    FILE says where it is asked (`admin.address`, with `admin.token`); what is read is the file that
+    the gateway was started with. It takes over all of it or, if there is a mistake anywhere,
+    nothing: then every mistake is reported. Connections and requests in flight are not touched.
+    """
+    try:
+        source = read_source(config)
+        settings, mistakes = validate(source)
+        # Mistakes elsewhere are for the gateway to report, which does it with secrets and all.
+        if settings is None or not source.is_whole(("admin",)):
+            raise BadConfiguration(source, mistakes)
+        address, token = _admin_port(settings, source, admin)
+    except BadConfiguration as report:
+        _report(report)
+        sys.exit(2)
+    except ValueError as why:
+        _complain("scoring-gateway", str(why))
+        sys.exit(2)
+    try:
+        status, answer = ask(
+            address, "/reload", method="POST", token=token, accepted=(200, 422), timeout=_RELOAD
+        )
+    except NotAnswered as why:
+        _complain("scoring-gateway", str(why))
+        sys.exit(1)
+    if status != HTTPStatus.OK:
+        for line in answer["problems"]:
+            click.echo(line, err=True)
+        click.echo(f"nothing has changed, generation {answer['generation']} serves on", err=True)
+        sys.exit(1)
+    click.echo(f"reloaded: generation {answer['generation']} serves")
+
+
 @main.command("diff")
 @_CONFIG
 @click.option(
@@ -100,12 +147,7 @@ def check_command(config: Path) -> None:
     metavar="OLD",
     help="Another file, instead of the running gateway.",
 )
-@click.option(
-    "--admin",
-    metavar="URL",
-    help="Where the running gateway's admin port is, such as http://127.0.0.1:9090; by default"
-    " where FILE says.",
-)
+@_ADMIN
 def diff_command(config: Path, against: Path | None, admin: str | None) -> None:
     """Show what a configuration file would change.
 
@@ -279,9 +321,20 @@ def _shape(config: Path) -> tuple[Settings, Source]:
 def _running(settings: Settings, source: Source, admin: str | None) -> Any:
     """What a running gateway has in effect.
 
-    :param settings: say where its admin port is, and the token for it.
-    :param admin: another place of the port, as a URL.
     :raises NotAnswered: it cannot be asked.
+    :raises ValueError: see ``_admin_port``.
+    """
+    address, token = _admin_port(settings, source, admin)
+    return ask(address, "/config", token=token)[1]
+
+
+def _admin_port(
+    settings: Settings, source: Source, admin: str | None
+) -> tuple[tuple[str, int], str | None]:
+    """Where a running gateway's admin port is, and the token for it.
+
+    :param settings: say both.
+    :param admin: another place of the port, as a URL.
     :raises ValueError: there is no such place, or the token cannot be read.
     """
     address = reachable(settings.admin.address)
@@ -291,7 +344,7 @@ def _running(settings: Settings, source: Source, admin: str | None) -> Any:
         except ValueError:
             raise ValueError("--admin: expected a URL such as http://127.0.0.1:9090") from None
     token = settings.admin.token.read(source.base) if settings.admin.token is not None else None
-    return ask(address, "/config", token=token)[1]
+    return address, token
 
 
 def _choose(kind: str, names: Collection[str], name: str | None) -> str:

@@ -16,12 +16,18 @@ BURST = 10
 class JsonFormatter(logging.Formatter):
     """An event as one line, tracebacks included."""
 
+    def __init__(self, worker: int | None = None) -> None:
+        """:param worker: number of the worker that this process is, None if it is none."""
+        super().__init__()
+        self._process = {} if worker is None else {"worker": worker}
+
     def format(self, record: logging.LogRecord) -> str:
         entry = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
             + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
+            **self._process,
             "message": _encodable(record.getMessage()),
         }
         if record.exc_info:
@@ -76,10 +82,13 @@ class FloodGate(logging.Filter):
         return text
 
 
-def configure_logging(level: int = logging.INFO) -> None:
-    """Send everything to standard error as JSON lines."""
+def configure_logging(level: int = logging.INFO, worker: int | None = None) -> None:
+    """Send everything to standard error as JSON lines.
+
+    :param worker: see ``JsonFormatter``.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
+    handler.setFormatter(JsonFormatter(worker))
     handler.addFilter(FloodGate())
     root = logging.getLogger()
     root.handlers[:] = [handler]

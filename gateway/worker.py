@@ -371,13 +371,13 @@ def main(arguments: Sequence[str]) -> None:
     """
     # Who stops the gateway stops the supervisor, and the supervisor stops the workers. A signal to
     # all processes of a terminal or service must not cut off what is in flight.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
     # A picture of the memory would show secrets; where a stuck worker is stuck is told in words.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     faulthandler.enable()
-    configure_logging()
     index, channel, passing = map(int, arguments[:3])
+    configure_logging(worker=index)
     area = SharedArea.join(index, Descriptors.from_words(*arguments[3:]))
     uvloop.run(_run(socket.socket(fileno=channel), socket.socket(fileno=passing), Permits(area)))
 

@@ -22,7 +22,7 @@ from gateway.settings.schema import json_schema
 from tests.support.backends import FakeBackend, Link, answering
 from tests.support.checking import FILE, SECRETS, demo
 
-COMMANDS = ["serve", "check", "diff", "demo", "schema", "verify-batching"]
+COMMANDS = ["serve", "check", "reload", "diff", "demo", "schema", "verify-batching"]
 PROGRAM = str(Path(sys.executable).with_name("scoring-gateway"))
 
 
@@ -68,7 +68,8 @@ def test_every_command_explains_itself_and_its_options(command: str, option: str
     result = run(command, option)
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.startswith(f"Usage: scoring-gateway {command} [OPTIONS]\n\n  ")
-    wanted = {"serve": ["-c, --config FILE"], "check": ["-c, --config FILE"], "schema": [],
+    wanted = {"serve": ["-c, --config FILE"], "reload": ["-c, --config FILE", "--admin URL"],
+              "check": ["-c, --config FILE"], "schema": [],
               "diff": ["-c, --config FILE", "--against OLD", "--admin URL"],
               "demo": ["-c, --config FILE", "--check", "--load"],
               "verify-batching": ["-c, --config FILE", "--endpoint NAME", "--deployment NAME",
@@ -116,7 +117,7 @@ def called(command: str, path: Path) -> list[str]:
     return [command, "-c", str(path), *more]
 
 
-READING = ["serve", "check", "diff", "demo", "verify-batching"]
+READING = ["serve", "check", "reload", "diff", "demo", "verify-batching"]
 
 
 @pytest.mark.parametrize("command", READING)
@@ -129,7 +130,8 @@ def test_a_file_that_is_not_there_is_the_callers_mistake(command: str, tmp_path:
     )
 
 
-@pytest.mark.parametrize("command", READING)
+# The mistakes are below `endpoints`: for `reload`, they are for the running gateway to report.
+@pytest.mark.parametrize("command", [command for command in READING if command != "reload"])
 def test_every_command_reports_a_broken_configuration_alike(command: str, tmp_path: Path) -> None:
     path = tmp_path / FILE
     path.write_text(demo(more="timeout: 5\nhosts: [a b]"))

@@ -86,6 +86,11 @@ def test_t43_half_a_character_does_not_lose_the_event() -> None:
     assert "cannot write" in read(record("cannot write %s", "log-\udcff"))["message"]
 
 
+def test_a_worker_says_which_one_it_is() -> None:
+    found = json.loads(JsonFormatter(worker=0).format(record("ready")))
+    assert (found["message"], found["worker"]) == ("ready", 0)
+
+
 def test_a_traceback_stays_on_the_line() -> None:
     try:
         raise RuntimeError("inner\nfailure")

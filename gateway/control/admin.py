@@ -19,6 +19,9 @@ from gateway.control.exposition import CONTENT_TYPE
 _log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _PUBLIC = frozenset(("/healthz", "/readyz"))
+# Seconds that clients may take to read their answers when the port is closed. Who stops the gateway
+# waits for that, and so does another one that takes over.
+_LAST_ANSWERS = 2.0
 # On every answer. aiohttp would name itself and Python, with their versions.
 _COMMON = {"Server": "scoring-gateway", "Cache-Control": "no-store"}
 
@@ -49,7 +52,9 @@ class AdminRunner(web.AppRunner):
 
     def __init__(self, sources: AdminSources, token: str | None) -> None:
         """:param token: see ``admin_application``."""
-        super().__init__(admin_application(sources, token), handle_signals=False)
+        super().__init__(
+            admin_application(sources, token), handle_signals=False, shutdown_timeout=_LAST_ANSWERS
+        )
 
     async def _make_server(self) -> web.Server:
         served = await super()._make_server()

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from typing import Any
 
-# Seconds that the gateway may take to answer.
+# Seconds that the gateway may take to answer, unless something else is said.
 TIMEOUT = 30.0
 _MOST = 64 << 20
 
@@ -25,12 +25,14 @@ def ask(
     method: str = "GET",
     token: str | None = None,
     accepted: tuple[int, ...] = (200,),
+    timeout: float = TIMEOUT,
 ) -> tuple[int, Any]:
     """Send one request, and return the status and the JSON of the answer.
 
     :param address: of the admin port.
     :param token: what it asks for, None if it asks for nothing.
     :param accepted: statuses of answers to make use of.
+    :param timeout: seconds that the gateway may take to answer.
     :raises NotAnswered: there is none.
     """
     headers = {"Accept": "application/json"}
@@ -38,13 +40,13 @@ def ask(
         headers["Authorization"] = f"Bearer {token}"
     host, port = address
     where = f"{f'[{host}]' if ':' in host else host}:{port}"
-    connection = HTTPConnection(host, port, timeout=TIMEOUT)
+    connection = HTTPConnection(host, port, timeout=timeout)
     try:
         connection.request(method, path, headers=headers)
         answer = connection.getresponse()
         status, body = answer.status, answer.read(_MOST)
     except TimeoutError:
-        raise NotAnswered(f"{where} does not answer within {TIMEOUT:g} s") from None
+        raise NotAnswered(f"{where} does not answer within {timeout:g} s") from None
     except (OSError, socket.gaierror) as error:
         why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
         raise NotAnswered(f"no gateway can be asked at {where}: {why}") from None

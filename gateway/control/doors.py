@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count
 
@@ -90,6 +90,14 @@ class Doors:
         kept = {sock for _, sock in self._open.values()}
         for _, sock in prepared.values():
             if sock not in kept:
+                sock.close()
+
+    def decline(self, given: Collection[socket.socket]) -> None:
+        """Close those of the given sockets that nobody wanted: whoever connected there would wait
+        for ever."""
+        for address, sock in [*self._given.items()]:
+            if sock in given:
+                del self._given[address]
                 sock.close()
 
     def close(self) -> None:

@@ -105,6 +105,19 @@ class Supervisor:
         :raises CannotStart: a port or file cannot be had, or another gateway does not give way.
         """
         self._plan = plan
+        async with self._reloading:
+            await self._start(plan)
+        _log.info(
+            "scoring-gateway %s serves %s on %s://%s, admin on http://%s",
+            __version__,
+            ", ".join(plan.endpoints),
+            plan.scheme,
+            _show(self.address),
+            _show(self.admin_address),
+        )
+
+    async def _start(self, plan: Plan) -> None:
+        """:raises CannotStart: see ``start``."""
         self._watcher.watch(plan.files)
         other = await self._ask_other(plan.takeover)
         given = list(other.sockets) if other is not None else []
@@ -121,30 +134,26 @@ class Supervisor:
             doors = self._doors.prepare(_wanted(plan))
             await self._workforce.start(plan.workers, self._orders(plan, doors))
             if other is not None:
-                await other.finish()
+                await _finish(other)
+                self._doors.decline(given)
                 await self._open_admin(plan)
             self._offer(plan)
-        except (CannotServe, TakeoverFailed, OSError, ValueError) as why:
+        except (CannotServe, OSError, ValueError) as why:
             self._workforce.kill()
             raise CannotStart(str(why)) from None
         self._reasons = []
         spawn(self._watch(), "watching files")
         self._notifier.tell("READY=1", f"MAINPID={os.getpid()}", self._status_line())
         self._keep_alive()
-        _log.info(
-            "scoring-gateway %s serves %s on %s://%s, admin on http://%s",
-            __version__,
-            ", ".join(plan.endpoints),
-            plan.scheme,
-            _show(self.address),
-            _show(self.admin_address),
-        )
 
     async def stop(self) -> int:
         """Finish the requests in flight, then close everything; how many had to be cut off."""
-        plan = self._plan
+        self.stopping.set()
         self._reasons = ["stopping"]
         self._notifier.tell("STOPPING=1")
+        async with self._reloading:
+            # One that is under way opens addresses and starts workers; there is no other after it.
+            plan = self._plan
         if plan.drain_delay and not self._was_taken_over:
             await asyncio.sleep(plan.drain_delay)
         if self._handover is not None:
@@ -168,6 +177,8 @@ class Supervisor:
         :returns: whether it is in effect, and what the admin port says about it.
         """
         async with self._reloading:
+            if self.stopping.is_set():
+                return False, self._outcome(["the gateway is stopping"])
             self._notifier.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
             self._watcher.look()
             try:
@@ -184,11 +195,10 @@ class Supervisor:
                 self._problems = []
                 self._watcher.watch(plan.files)
             self._note_reload()
-            return not self._problems, {
-                "reloaded": not self._problems,
-                "generation": self._generation,
-                "problems": self._problems,
-            }
+            return not self._problems, self._outcome(self._problems)
+
+    def _outcome(self, problems: list[str]) -> dict[str, Any]:
+        return {"reloaded": not problems, "generation": self._generation, "problems": problems}
 
     def _note_reload(self) -> None:
         good = not self._problems
@@ -220,8 +230,7 @@ class Supervisor:
         self._workforce.timeout, self._workforce.grace = plan.worker_timeout, plan.drain
         self._doors.adopt(prepared)
         if (plan.admin, plan.token) != (before.admin, before.token):
-            await self._close_admin()
-            await self._open_admin(plan)
+            await self._reopen_admin(plan)
         if plan.takeover != before.takeover:
             self._offer(plan)
 
@@ -247,6 +256,16 @@ class Supervisor:
         await self._runner.setup()
         # A copy: the site closes what it is given, and a door may stay open for longer.
         await web.SockSite(self._runner, self._doors.opened(_ADMIN).dup()).start()
+
+    async def _reopen_admin(self, plan: Plan) -> None:
+        """Open it as another configuration says. Who is being answered may be the one who has asked
+        for that configuration, so nobody waits for the end of the answer here."""
+        before = self._runner
+        if before is not None:
+            for site in before.sites:
+                await site.stop()
+            spawn(before.cleanup(), "closing the admin port")
+        await self._open_admin(plan)
 
     async def _close_admin(self) -> None:
         runner, self._runner = self._runner, None
@@ -301,7 +320,7 @@ class Supervisor:
         self.stopping.set()
 
     def _status_line(self) -> str:
-        return f"STATUS=generation {self._generation}, {len(self._workforce.running)} workers"
+        return f"STATUS=generation {self._generation}, workers: {len(self._workforce.running)}"
 
     def _keep_alive(self) -> None:
         """Tell systemd regularly that all is well, if it has asked for that (WatchdogSec=)."""
@@ -341,6 +360,15 @@ class Supervisor:
         """:raises ValueError: there are too many backends."""
         numbers = self._allotter.allot(plan.spots, time.monotonic(), self._area.is_idle)
         return Allotment(plan.workers, numbers)
+
+
+async def _finish(other: Takeover) -> None:
+    """Have the other gateway leave. Once it has been told that we serve, it may be leaving whatever
+    we hear of it: giving up then could leave nobody."""
+    try:
+        await other.finish()
+    except TakeoverFailed as why:
+        _log.warning("the gateway before this one does not say that it leaves: %s", why)
 
 
 def _admin(plan: Plan) -> Wanted:

@@ -8,11 +8,14 @@ written in time is dropped and counted: the log must never become the reason for
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import os
 import queue
+import select
+import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -45,10 +48,19 @@ class Writer:
     """Writes batches of lines to a file or standard output in a thread.
 
     A file is opened anew when its name stands for another file (or none), so log rotation needs no
-    signal.
+    signal. Several processes may write to one file, pipe or socket: a line stays whole.
     """
 
-    __slots__ = ("_descriptor", "_failing", "_identity", "_path", "_queue", "_thread", "dropped")
+    __slots__ = (
+        "_descriptor",
+        "_failing",
+        "_identity",
+        "_is_shared",
+        "_path",
+        "_queue",
+        "_thread",
+        "dropped",
+    )
 
     def __init__(self, path: Path | None) -> None:
         """:param path: a file to append to, None for standard output."""
@@ -56,6 +68,8 @@ class Writer:
         self._descriptor = 1
         self._failing = False
         self._identity: tuple[int, int] | None = None
+        #: Whether what is written at a time may come out in pieces, with others' between them.
+        self._is_shared = path is None and _may_mix(self._descriptor)
         self._queue: queue.Queue[tuple[bytes, int] | None] = queue.Queue(QUEUE)
         self._thread = threading.Thread(target=self._run, name="access log", daemon=True)
         #: Lines that could not be written.
@@ -92,9 +106,7 @@ class Writer:
             text, lines = entry
             try:
                 self._reopen()
-                view = memoryview(text)
-                while view:
-                    view = view[os.write(self._descriptor, view) :]
+                self._write(text)
             except OSError as error:
                 self.dropped += lines
                 if not self._failing:
@@ -104,6 +116,24 @@ class Writer:
                 if self._failing:
                     self._failing = False
                     _log.warning("the access log is written again; lines lost: %d", self.dropped)
+
+    def _write(self, text: bytes) -> None:
+        """
+        :raises OSError: it cannot be written.
+        """
+        if not self._is_shared:
+            _write_all(self._descriptor, memoryview(text))
+            return
+        # Workers take turns; the kernel ends the turn of one that dies. It is cheaper than writing
+        # at the same time, too: 0.5 instead of 1.0 us of CPU for a line, four processes on a pipe.
+        fcntl.lockf(self._descriptor, fcntl.LOCK_EX)
+        try:
+            # What is no worker, or writes to standard error, takes no turns; where both go to the
+            # same pipe, only what the kernel writes as a whole stays whole (pipe(7), PIPE_BUF).
+            for piece in cut_lines(text, select.PIPE_BUF):
+                _write_all(self._descriptor, piece)
+        finally:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
 
     def _reopen(self) -> None:
         if self._path is None:
@@ -122,6 +152,35 @@ class Writer:
         self._descriptor = os.open(self._path, flags, 0o640)
         opened = os.fstat(self._descriptor)
         self._identity = (opened.st_dev, opened.st_ino)
+        self._is_shared = _may_mix(self._descriptor)
+
+
+def _may_mix(descriptor: int) -> bool:
+    """Files and terminals take every write as a whole; pipes and sockets take what they have room
+    for."""
+    try:
+        mode = os.fstat(descriptor).st_mode
+    except OSError:  # it is closed, and writing will tell
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
+def cut_lines(text: bytes, most: int) -> Iterator[memoryview]:
+    """Pieces of at most ``most`` bytes that end with a line; a longer line is a piece."""
+    view, begin = memoryview(text), 0
+    while len(text) - begin > most:
+        end = text.rfind(b"\n", begin, begin + most) + 1 or text.find(b"\n", begin) + 1
+        if not end:
+            break
+        yield view[begin:end]
+        begin = end
+    if begin < len(text):
+        yield view[begin:]
+
+
+def _write_all(descriptor: int, text: memoryview) -> None:
+    while text:
+        text = text[os.write(descriptor, text) :]
 
 
 class AccessLog:

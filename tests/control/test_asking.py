@@ -6,7 +6,6 @@ import socket
 
 import pytest
 
-from gateway.control import asking
 from gateway.control.asking import NotAnswered, ask, reachable
 from tests.support.backends import FakeBackend, answering, saying
 
@@ -73,11 +72,10 @@ def test_a_name_that_nobody_has_is_said() -> None:
         ask(("nobody.invalid", 1), "/config")
 
 
-def test_silence_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "TIMEOUT", 0.2)
+def test_silence_has_an_end() -> None:
     with FakeBackend(saying(b"", then="wait")) as port:
         with pytest.raises(NotAnswered) as why:
-            ask(("127.0.0.1", port.port), "/config")
+            ask(("127.0.0.1", port.port), "/config", timeout=0.2)
         assert str(why.value) == f"127.0.0.1:{port.port} does not answer within 0.2 s"
 
 

@@ -97,6 +97,15 @@ def test_given_sockets_are_used_for_their_address_and_the_others_closed(host: st
     assert other.fileno() == given.fileno() == -1
 
 
+def test_given_sockets_that_nobody_wanted_can_be_declined() -> None:
+    given = [listen((HOST, 0), 5) for _ in range(3)]
+    doors = Doors(given)
+    doors.adopt(doors.prepare([wanted(port=given[0].getsockname()[1])]))
+    doors.decline(given[:2])
+    assert [sock.fileno() == -1 for sock in given] == [False, True, False]
+    doors.close()
+
+
 @pytest.mark.parametrize(
     ("address", "why"),
     [

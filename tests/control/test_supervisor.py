@@ -19,9 +19,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.control.doors import Wanted
+from gateway.control.doors import Wanted, listen
 from gateway.control.plans import BadPlan, Plan
 from gateway.control.supervisor import CannotStart, Supervisor
+from gateway.control.takeover import Handover
 from tests.support.loops import run_within, until
 
 HOST = "127.0.0.1"
@@ -246,6 +247,42 @@ def test_reloads_come_one_after_the_other() -> None:
     run(story)
 
 
+def test_a_reload_waits_for_the_start() -> None:
+    async def main() -> None:
+        stage = Stage()
+        starting = asyncio.Task(stage.supervisor.start(plan()))
+        await asyncio.sleep(0)
+        assert (await stage.supervisor.reload())[1]["generation"] == 2
+        assert starting.done()
+        # One process for each of the two places.
+        assert len(stage.supervisor._workforce._everybody) == 2
+        await stage.supervisor.stop()
+
+    run_within(20, main())
+
+
+def test_who_is_stopping_takes_no_other_configuration() -> None:
+    async def story(stage: Stage) -> None:
+        address = stage.supervisor.address
+        reloading = asyncio.Task(stage.supervisor.reload())
+        await asyncio.sleep(0)
+        stopping = asyncio.Task(stage.supervisor.stop())
+        assert (await reloading)[0] is True
+        assert await stage.supervisor.reload() == (
+            False,
+            {"reloaded": False, "generation": 2, "problems": ["the gateway is stopping"]},
+        )
+        await stopping
+        assert not is_open(address)
+
+    async def main() -> None:
+        stage = Stage()
+        await stage.supervisor.start(plan())
+        await story(stage)
+
+    run_within(20, main())
+
+
 def test_without_workers_it_is_not_ready() -> None:
     async def story(stage: Stage) -> None:
         stage.next = plan("die-young")
@@ -325,6 +362,38 @@ def test_a_new_gateway_takes_over_from_an_old_one(tmp_path: Path) -> None:
         await story(old)
 
     run_within(40, main())
+
+
+def test_a_gateway_that_does_not_say_that_it_leaves_is_followed_all_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may be leaving, and giving up would leave nobody."""
+    path = tmp_path / "takeover.sock"
+    sockets = [listen((HOST, 0), 5) for _ in range(3)]
+    public, admin, unwanted = (sock.getsockname() for sock in sockets)
+
+    async def leave() -> None:
+        raise OSError
+
+    async def main() -> None:
+        old = Handover(path, lambda: sockets, leave)
+        old.start()
+        new = Stage()
+        await new.supervisor.start(
+            plan(takeover=path, doors=[Wanted("listen", public, 16)], admin=admin)
+        )
+        for sock in sockets:
+            sock.close()
+        assert (await new.get("/readyz"))[0] == 200
+        assert new.supervisor.address == public
+        # Nobody accepts there any more, so nobody shall wait there.
+        assert not is_open(unwanted)
+        await new.supervisor.stop()
+        old.close()
+
+    run_within(20, main())
+    why = "the connection was closed"
+    assert f"the gateway before this one does not say that it leaves: {why}" in caplog.messages
 
 
 def test_systemd_is_told(tmp_path: Path) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from gateway.edge.access_log import BATCH, HANDFUL, LINGER, QUEUE, AccessLog, Writer
+from gateway.edge.access_log import BATCH, HANDFUL, LINGER, QUEUE, AccessLog, Writer, cut_lines
 from tests.support.gateways import KEY, wait_until
 from tests.support.raw import request
 from tests.support.script import WALL, Script, Setup
@@ -382,6 +385,72 @@ def test_standard_output_will_do(capfd: pytest.CaptureFixture[str]) -> None:
     writer.put(b"to the console\n", 1)
     writer.stop(5.0)
     assert capfd.readouterr().out == "to the console\n"
+
+
+# Several processes.
+
+WORKER = """
+import sys
+from gateway.edge.access_log import Writer
+writer = Writer(None)
+writer.start()
+name = sys.argv[1]
+for n in range(12):
+    lines = [f"{name} {n} {i} " + "x" * (i * 37 % 900) + " end" for i in range(400)]
+    lines[200] += "x" * 9000 + " end"
+    writer.put("".join(line + chr(10) for line in lines).encode(), 400)
+    sys.stderr.write(f"{name} complains {n} end" + chr(10))
+writer.stop(50.0)
+sys.exit(writer.dropped)
+"""
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "fifo"])
+def test_the_lines_of_several_processes_stay_whole(tmp_path: Path, kind: str) -> None:
+    if kind == "socket":
+        reader, writer = socket.socketpair()
+        ends = reader.detach(), writer.detach()
+    else:
+        ends = os.pipe()
+    # With a name, it is opened anew by every process.
+    program = WORKER.replace("Writer(None)", f"Writer(Path('/proc/self/fd/{ends[1]}'))")
+    program = f"from pathlib import Path{program}" if kind == "fifo" else WORKER
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, name],
+            stdout=ends[1],
+            stderr=ends[1],
+            pass_fds=[ends[1]],
+        )
+        for name in "abcd"
+    ]
+    os.close(ends[1])
+    with open(ends[0], "rb") as read:
+        found = [line.decode().split() for line in read]
+    assert [worker.wait(30) for worker in workers] == [0] * 4
+    assert {line[-1] for line in found} == {"end"}
+    assert {line[0] for line in found} == set("abcd")
+    counted = [tuple(line[:3]) for line in found if line[1] != "complains"]
+    assert len(counted) == len(set(counted)) == 4 * 12 * 400
+    for name in "abcd":  # and in the order in which they were handed over
+        mine = [(int(n), int(i)) for who, n, i in counted if who == name]
+        assert mine == sorted(mine)
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        (b"", []),
+        (b"a\n", [b"a\n"]),
+        (b"abc\nde\nf\n", [b"abc\n", b"de\nf\n"]),
+        (b"a longer one\nb\n", [b"a longer one\n", b"b\n"]),
+        (b"a\na longer one\n", [b"a\n", b"a longer one\n"]),
+        (b"abcd\nabc\nabcd\n", [b"abcd\n", b"abc\n", b"abcd\n"]),
+        (b"never ending", [b"never ending"]),
+    ],
+)
+def test_what_is_written_at_a_time_ends_with_a_line(text: bytes, pieces: list[bytes]) -> None:
+    assert list(cut_lines(text, 5)) == pieces
 
 
 def test_lines_can_be_sent_elsewhere_and_none_is_lost_between(tmp_path: Path) -> None:
