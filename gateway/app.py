@@ -11,7 +11,8 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,11 @@ from gateway.core.backends import parse_backend
 from gateway.core.identity import request_ids
 from gateway.engine.permits import Survey
 from gateway.engine.tasks import spawn
-from gateway.settings.loading import BadConfiguration, Source, read_source, validate
+from gateway.settings.loading import BadConfiguration, Source, read_source, report, validate
 from gateway.settings.materials import Gatherer
 from gateway.settings.schema import MOST_WORKERS, Settings
 from gateway.wiring import Tools, describe, wire
+from gateway.wiring_tls import Expiry
 from gateway.worker import Snapshot
 
 _log = logging.getLogger("gateway")
@@ -42,13 +44,25 @@ RESERVED_DESCRIPTORS = 160
 LONGEST_FRESH = 25.0
 
 
-def load(
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A configuration that can be served."""
+
+    settings: Settings
+    source: Source
+    #: Of its certificates.
+    expiries: list[Expiry]
+    #: What it should not say, a line for each.
+    warnings: list[str]
+
+
+def judge(
     path: Path,
     environment: Mapping[str, str] = os.environ,
     read_bytes: Callable[[Path], bytes] = Path.read_bytes,
     survey: Survey | None = None,
-) -> tuple[Settings, Source]:
-    """Read and judge a configuration file, secrets and keys included.
+) -> Judged:
+    """Read and judge a configuration file, secrets, keys and certificates included.
 
     :param read_bytes: the content of a file.
     :param survey: takes down the backends.
@@ -56,13 +70,25 @@ def load(
     """
     source = read_source(path)
     settings, mistakes = validate(source)
-    if settings is not None:
-        mistakes = (
-            mistakes + wire(settings, source, _idle_tools(environment, read_bytes, survey))[1]
-        )
-    if mistakes or settings is None:
+    if settings is None:
         raise BadConfiguration(source, mistakes)
-    return settings, source
+    wired, more = wire(settings, source, _idle_tools(environment, read_bytes, survey))
+    if mistakes or more:
+        raise BadConfiguration(source, mistakes + more)
+    return Judged(settings, source, wired.expiries, report(source, wired.warnings))
+
+
+def load(
+    path: Path,
+    environment: Mapping[str, str] = os.environ,
+    read_bytes: Callable[[Path], bytes] = Path.read_bytes,
+) -> tuple[Settings, Source]:
+    """The settings of a configuration file, judged, and where they stand in it.
+
+    :raises BadConfiguration: with everything that is wrong with it.
+    """
+    judged = judge(path, environment, read_bytes)
+    return judged.settings, judged.source
 
 
 def read_plan(path: Path, environment: Mapping[str, str] = os.environ) -> Plan:
@@ -75,11 +101,14 @@ def read_plan(path: Path, environment: Mapping[str, str] = os.environ) -> Plan:
     gatherer.sought.add(path)
     survey = Survey()
     try:
-        settings, source = load(path, gatherer.environment, gatherer.read_bytes, survey)
+        judged = judge(path, gatherer.environment, gatherer.read_bytes, survey)
+        settings, source = judged.settings, judged.source
         check_descriptors(settings)
+        for line in judged.warnings:
+            _log.warning("%s", line)
         token = settings.admin.token
         return _plan(
-            settings,
+            judged,
             Snapshot(settings, source.without_text(), gatherer.materials),
             None
             if token is None
@@ -93,18 +122,22 @@ def read_plan(path: Path, environment: Mapping[str, str] = os.environ) -> Plan:
 
 
 def _plan(
-    settings: Settings,
+    judged: Judged,
     snapshot: Snapshot,
     token: str | None,
     files: frozenset[Path],
     spots: Sequence[Spot],
 ) -> Plan:
+    settings = judged.settings
     listen = settings.listen
+    doors = [Wanted("listen", listen.address, listen.backlog)]
+    if listen.plain is not None:
+        doors.append(Wanted("plain", listen.plain, listen.backlog))
     return Plan(
         payload=pickle.dumps(snapshot, pickle.HIGHEST_PROTOCOL),
         workers=_processors() if settings.workers == "auto" else settings.workers,
         worker_timeout=settings.worker_timeout,
-        doors=[Wanted("listen", listen.address, listen.backlog)],
+        doors=doors,
         admin=settings.admin.address,
         token=token,
         drain_delay=listen.timeouts.drain_delay,
@@ -118,10 +151,16 @@ def _plan(
             for entry in settings.endpoints.values()
             if entry.auth.tokens is not None and entry.auth.tokens.jwks is not None
         },
-        scheme="http",
+        scheme="http" if listen.tls is None else "https",
+        certificates=_first_ends(judged.expiries),
         endpoints=list(settings.endpoints),
         description=describe(settings),
     )
+
+
+def _first_ends(expiries: Iterable[Expiry]) -> dict[tuple[str, str], float]:
+    """When each file's certificate ends, by what it is used for and how it is configured."""
+    return {(each.use, each.file): each.moment for each in expiries}
 
 
 def _processors() -> int:

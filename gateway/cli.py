@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Collection
 from dataclasses import replace
@@ -13,7 +14,7 @@ from typing import Any
 import click
 
 from gateway import __version__
-from gateway.app import load, plan_demo, serve
+from gateway.app import judge, plan_demo, serve
 from gateway.control.asking import NotAnswered, ask, reachable
 from gateway.control.demo import DemoFailed, run_demo
 from gateway.control.load_demo import run_load
@@ -25,9 +26,11 @@ from gateway.installation import UnsafeInstallation, check_installation
 from gateway.logs import configure_logging
 from gateway.settings.differences import differences
 from gateway.settings.loading import BadConfiguration, Source, read_source, validate
+from gateway.settings.notes import Notes
 from gateway.settings.schema import Settings, json_schema
 from gateway.settings.units import parse_address
 from gateway.wiring import describe
+from gateway.wiring_tls import Contexts
 
 # Exit statuses: 1 for what went wrong while running, 2 for what the caller got wrong.
 _CONFIG = click.option(
@@ -88,16 +91,18 @@ def check_command(config: Path) -> None:
     Exits 0 if the file can be served, 2 if not.
     """
     try:
-        settings, _ = load(config)
+        judged = judge(config)
     except BadConfiguration as report:
         _report(report)
         sys.exit(2)
+    for line in judged.warnings:
+        click.echo(line, err=True)
     backends = sum(
         len(deployment.backends)
-        for endpoint in settings.endpoints.values()
+        for endpoint in judged.settings.endpoints.values()
         for deployment in endpoint.deployments.values()
     )
-    counts = f"{_count(len(settings.endpoints), 'endpoint')}, {_count(backends, 'backend')}"
+    counts = f"{_count(len(judged.settings.endpoints), 'endpoint')}, {_count(backends, 'backend')}"
     click.echo(f"{config}: good ({counts})")
 
 
@@ -280,7 +285,8 @@ def schema_command() -> None:
 def _plan_verification(
     config: Path, endpoint: str, deployment: str | None, backend: str | None
 ) -> VerificationPlan:
-    """What is to be verified. Secrets are not needed and not read.
+    """What is to be verified. Secrets are not needed and not read, unless backends ask for a
+    certificate.
 
     :param deployment: None for the only one that there is.
     :param backend: the URL of another container than those of the deployment.
@@ -288,21 +294,30 @@ def _plan_verification(
     :raises LookupError: no such endpoint or deployment; the message says which there are.
     :raises ValueError: the backend is none.
     """
-    settings, _ = _shape(config)
-    found = settings.endpoints[_choose("endpoint", settings.endpoints, endpoint)]
+    settings, source = _shape(config)
+    endpoint = _choose("endpoint", settings.endpoints, endpoint)
+    found = settings.endpoints[endpoint]
     deployment = _choose("deployment", found.deployments, deployment)
     chosen = found.deployments[deployment]
     batching = chosen.batching
+    backends = [parse_backend(url) for url in ([backend] if backend else chosen.backends)]
+    notes = Notes(source, os.environ)
+    at = ("endpoints", endpoint, "deployments", deployment, "tls")
+    entry = chosen.tls if any(each.secure for each in backends) else None
+    encryptions = Contexts(notes, None).towards(at, entry, backends)
+    if notes.mistakes:
+        raise BadConfiguration(source, notes.mistakes)
     return VerificationPlan(
         deployment=f"{endpoint}/{deployment}",
         mode=batching.mode,
-        backends=[parse_backend(url) for url in ([backend] if backend else chosen.backends)],
+        backends=backends,
         field=tuple(batching.field.split(".")),
         max_rows=batching.max_rows,
         max_bytes=batching.max_bytes,
         largest=min(batching.max_bytes, settings.listen.limits.json_buffer),
         tolerance=batching.tolerance,
         timeout=found.timeout,
+        encryptions=encryptions,
     )
 
 

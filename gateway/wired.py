@@ -8,6 +8,7 @@ turn of the loop: no request ever meets half of them.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -21,6 +22,8 @@ from gateway.engine.endpoints import Deployment, Endpoint
 from gateway.engine.keepers import KeyKeeper
 from gateway.engine.pools import Pool
 from gateway.engine.shadowing import Shadow
+from gateway.settings.mistakes import Mistake
+from gateway.wiring_tls import Expiry
 
 T = TypeVar("T")
 
@@ -65,6 +68,14 @@ class Wired:
     made: dict[tuple[str, str], MadeDeployment]
     #: By endpoint.
     gates: dict[str, MadeGate]
+    #: How clients are met at ``listen.address``; None for plain HTTP.
+    tls: ssl.SSLContext | None = None
+    #: All settings of TLS that were made, to be used again.
+    contexts: Mapping[bytes, ssl.SSLContext] = field(default_factory=dict)
+    #: Of every certificate that the gateway shows.
+    expiries: list[Expiry] = field(default_factory=list)
+    #: What works and should not be so.
+    warnings: list[Mistake] = field(default_factory=list)
     #: Changes of objects that are taken over.
     changes: list[Callable[[], None]] = field(default_factory=list)
     previous: Wired | None = None

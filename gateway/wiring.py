@@ -33,7 +33,8 @@ from gateway.settings.mistakes import Keys, Mistake, show
 from gateway.settings.notes import Notes
 from gateway.settings.schema import CorsSettings, EndpointSettings, Settings
 from gateway.wired import MadeDeployment, MadeGate, Wired
-from gateway.wiring_deployments import DeploymentMaker
+from gateway.wiring_deployments import DeploymentMaker, Listeners
+from gateway.wiring_tls import Contexts
 from gateway.wiring_tokens import make_gate
 
 # Seconds that building may keep the loop from serving requests.
@@ -57,6 +58,9 @@ class Tools:
     read_bytes: Callable[[Path], bytes] = Path.read_bytes
     #: Shares places with other workers (engine/permits.py); None if there are none.
     permits: Sharing | None = None
+    #: Certificates are judged by their dates. False where a configuration was found good before:
+    #: what has expired since is served all the same, rather than nothing.
+    judges_dates: bool = True
 
 
 def wire(
@@ -103,13 +107,10 @@ def wiring(
     yield
     work = _Work(notes, tools, previous)
     listen = settings.listen
-    addresses = {"listen": listen.address, "admin": settings.admin.address}
-    maker = DeploymentMaker(
-        notes,
-        tools,
-        {k: v for k, v in addresses.items() if not source.is_replaced((k, "address"))},
-        work.changes,
-    )
+    now = tools.wall() if tools.judges_dates else None
+    contexts = Contexts(notes, now, {} if previous is None else previous.contexts)
+    tls = contexts.server(("listen", "tls"), listen.tls)
+    maker = DeploymentMaker(notes, tools, _listeners(source, settings), work.changes, contexts)
     for name, entry in settings.endpoints.items():
         yield from _endpoint(work, maker, name, entry)
     endpoints = work.endpoints
@@ -140,6 +141,10 @@ def wiring(
         trusted=listen.trusted_proxies,
         made=work.made,
         gates=work.gates,
+        tls=tls,
+        contexts=contexts.made,
+        expiries=contexts.expiries,
+        warnings=notes.warnings,
         changes=work.changes,
         previous=previous,
     )
@@ -172,6 +177,20 @@ def describe(settings: Settings) -> dict[str, Any]:
         if entry.cors is not None and entry.cors.expose is None:
             shown["cors"]["expose"] = list(EXPOSED)
     return described
+
+
+def _listeners(source: Source, settings: Settings) -> Listeners:
+    """The gateway's own addresses, as far as the file says them."""
+    addresses = {
+        ("listen", "address"): settings.listen.address,
+        ("listen", "plain"): settings.listen.plain,
+        ("admin", "address"): settings.admin.address,
+    }
+    return {
+        ".".join(keys).removesuffix(".address"): address
+        for keys, address in addresses.items()
+        if address is not None and not source.is_replaced(keys)
+    }
 
 
 def _remainder(entry: EndpointSettings) -> str | None:

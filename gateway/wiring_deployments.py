@@ -16,7 +16,7 @@ from gateway.core.significance import is_individual
 from gateway.engine.batching import Batcher, BatchRules
 from gateway.engine.endpoints import Deployment
 from gateway.engine.permits import Permit, Sharing
-from gateway.engine.pools import Pool, Pooled
+from gateway.engine.pools import Encryption, Pool, Pooled
 from gateway.engine.refitting import Fit, refit
 from gateway.engine.shadowing import Shadow
 from gateway.engine.slots import Slots
@@ -24,6 +24,7 @@ from gateway.settings.mistakes import Keys, show
 from gateway.settings.notes import Notes
 from gateway.settings.schema import Batching, DeploymentSettings
 from gateway.wired import MadeDeployment
+from gateway.wiring_tls import Contexts
 
 # Host and port by the section of the file that names them.
 Listeners = Mapping[str, tuple[str, int]]
@@ -57,6 +58,7 @@ class DeploymentMaker:
         tools: Outside,
         listeners: Listeners,
         changes: list[Callable[[], None]],
+        contexts: Contexts,
     ) -> None:
         """
         :param listeners: the gateway's own addresses: requests to them would go round and round.
@@ -67,6 +69,7 @@ class DeploymentMaker:
         self._tools = tools
         self._listeners = listeners
         self._changes = changes
+        self._contexts = contexts
         self._workers = 1 if tools.permits is None else tools.permits.workers
 
     def make(
@@ -76,14 +79,20 @@ class DeploymentMaker:
         :param at: the path of the deployment in the file, which ends with its name.
         :param before: what runs under the same names.
         """
-        origin = entry, self._workers
-        if before is not None and before.origin == origin:
-            return self._keep(at, entry, before)
         backends = self._backends(at, entry)
+        encryptions = self._contexts.towards((*at, "tls"), entry.tls, backends)
+        origin = entry, self._workers, encryptions
+        if before is not None and before.origin == origin:
+            return before
         self._judge(at, entry)
         rules = _rules(self._notes, (*at, "batching"), entry.batching)
-        known = {} if before is None else before.pools
-        pools = {backend: known.get(backend) or self._pool(entry, backend) for backend in backends}
+        old_pools = {} if before is None else before.pools
+        # What is trusted otherwise than before is another backend: no connection is kept.
+        known = {b: p for b, p in old_pools.items() if p.encryption == encryptions.get(b)}
+        pools = {
+            backend: known.get(backend) or self._pool(entry, backend, encryptions.get(backend))
+            for backend in backends
+        }
         old = None if before is None else before.deployment
         kept = known.keys() & pools.keys()
         batcher = None
@@ -123,12 +132,6 @@ class DeploymentMaker:
             return old
         return Shadow(batcher, slots, self._tools.draw, None if old is None else old.tally)
 
-    def _keep(self, at: Keys, entry: DeploymentSettings, before: MadeDeployment) -> MadeDeployment:
-        """Nothing has changed, but perhaps where the gateway listens."""
-        for number, (backend, url) in enumerate(zip(before.pools, entry.backends, strict=True)):
-            self._refuse_own((*at, "backends", number), backend, url)
-        return before
-
     def _backends(self, at: Keys, entry: DeploymentSettings) -> list[Backend]:
         notes = self._notes
         backends: list[Backend] = []
@@ -140,14 +143,11 @@ class DeploymentMaker:
             backend = replace(backend, host=backend.host.lower())
             if backend in backends:
                 notes.note(path, f"{show(url)} is there twice")
-            self._refuse_own(path, backend, url)
+            own = [name for name, address in self._listeners.items() if reaches(backend, *address)]
+            if own:
+                notes.note(path, f"{show(url)} is the gateway itself: the address of {own[0]}")
             backends.append(backend)
         return backends or [Backend("127.0.0.1", 1)]
-
-    def _refuse_own(self, path: Keys, backend: Backend, url: str) -> None:
-        own = [name for name, address in self._listeners.items() if reaches(backend, *address)]
-        if own:
-            self._notes.note(path, f"{show(url)} is the gateway itself: the address of {own[0]}")
 
     def _judge(self, at: Keys, entry: DeploymentSettings) -> None:
         notes = self._notes
@@ -160,7 +160,9 @@ class DeploymentMaker:
             path = (*at, "batching", "max_queue_delay")
             notes.note(path, f"must be below queue.max_wait, {why}")
 
-    def _pool(self, entry: DeploymentSettings, backend: Backend) -> Pool:
+    def _pool(
+        self, entry: DeploymentSettings, backend: Backend, encryption: Encryption | None
+    ) -> Pool:
         connections = entry.connections
         return Pool(
             backend,
@@ -168,6 +170,7 @@ class DeploymentMaker:
             limit=connections.max,
             idle_timeout=connections.idle_timeout,
             connect_timeout=connections.connect_timeout,
+            encryption=encryption,
         )
 
     def _permit(self, at: Keys, backends: Sequence[Backend], concurrency: int) -> Permit | None:

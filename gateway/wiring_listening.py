@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 import time
 from pathlib import Path
 
@@ -31,7 +32,8 @@ def open_writer(settings: AccessLog, base: Path) -> Writer | None:
     return writer
 
 
-def make_listener(settings: Settings, wired: Wired) -> Listener:
+def make_listener(name: str, settings: Settings, wired: Wired) -> Listener:
+    """:param name: what the address is for: ``listen`` or ``plain``."""
     limits = settings.listen.limits
     return Listener(
         wired.plane,
@@ -42,17 +44,27 @@ def make_listener(settings: Settings, wired: Wired) -> Listener:
         requests_per_connection=limits.requests_per_connection,
         clock=time.monotonic,
         wall=time.time,
+        tls=_tls(name, wired),
     )
 
 
-def adjust(listener: Listener, settings: Settings, wired: Wired) -> None:
-    """Have a listener do what a new configuration says, from the next request on."""
+def adjust(listener: Listener, name: str, settings: Settings, wired: Wired) -> None:
+    """Have a listener do what a new configuration says, from the next request on; certificates are
+    for new connections.
+
+    :param name: what its address is for.
+    """
     limits = settings.listen.limits
     listener.plane = wired.plane
+    listener.tls = _tls(name, wired)
     listener.limits = _head_limits(settings)
     listener.patience = _patience(settings)
     listener.requests_per_connection = limits.requests_per_connection
     listener.tally.limit = limits.connections
+
+
+def _tls(name: str, wired: Wired) -> ssl.SSLContext | None:
+    return None if name == "plain" else wired.tls
 
 
 def _head_limits(settings: Settings) -> HeadLimits:
@@ -69,4 +81,5 @@ def _patience(settings: Settings) -> Patience:
         write=times.write,
         linger=times.linger,
         body_rate=times.body_rate,
+        handshake=times.handshake,
     )

@@ -12,6 +12,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from gateway.core.backends import parse_backend
+from gateway.core.certificates import NAME_KINDS
 from gateway.core.gates import Gate, KeySource
 from gateway.core.jwks import KeySet, UnusableKey, keys_from_jwks, keys_from_pem, keys_from_secret
 from gateway.core.keys import KeyRing
@@ -52,8 +53,10 @@ def make_gate(
     if before is not None and (before.auth, before.ring, before.digest) == (auth, ring, digest):
         return before
     outcomes = None if before is None else before.gate.outcomes
+    certificates = _certificates(notes, (*at, "certificates"), auth.certificates or [])
     if tokens is None:
-        return MadeGate(auth, ring, digest, Gate(ring, None, outcomes=outcomes), None)
+        gate = Gate(ring, None, outcomes=outcomes, certificates=certificates)
+        return MadeGate(auth, ring, digest, gate, None)
     rules = TokenRules(
         algorithms=frozenset(tokens.algorithms),
         issuer=tokens.issuer,
@@ -73,8 +76,27 @@ def make_gate(
     elif content is not None:
         keys = _fixed_keys(notes, (*at, "tokens", source_of_keys(tokens) or ""), tokens, content)
         source.keys = keys or source.keys
-    gate = Gate(ring, rules, source, outcomes)
+    gate = Gate(ring, rules, source, outcomes, certificates)
     return MadeGate(auth, ring, digest, gate, keeper, fetching)
+
+
+def _certificates(notes: Notes, at: Keys, names: list[str]) -> list[str]:
+    """The names that open the endpoint, as ``holder_names`` writes them."""
+    found: list[str] = []
+    for number, name in enumerate(names):
+        kind, colon, value = name.partition(":")
+        if not colon or kind not in NAME_KINDS or not value.strip() or not value.isprintable():
+            notes.note(
+                (*at, number),
+                f"{show(name)} is not a name in a certificate, such as cn:scoring-client, "
+                "dns:client.example.com, uri:spiffe://example.com/client or email:me@example.com",
+            )
+            continue
+        name = name.lower() if kind == "dns" else name
+        if name in found:
+            notes.note((*at, number), f"{show(name)} is there twice")
+        found.append(name)
+    return found
 
 
 def _keys(notes: Notes, at: Keys, auth: Auth) -> KeyRing | None:

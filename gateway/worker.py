@@ -49,11 +49,10 @@ from gateway.core.identity import request_ids
 from gateway.core.series import Reporter
 from gateway.core.statistics import ConnectionTally, Statistics
 from gateway.edge.access_log import AccessLog, Writer
+from gateway.edge.dialling import dial
 from gateway.edge.listener import Listener
-from gateway.edge.upstream import UpstreamConnection
 from gateway.engine.lag import LoopLag
 from gateway.engine.permits import Descriptors, Permits, SharedArea
-from gateway.engine.pools import Pool
 from gateway.engine.tasks import spawn
 from gateway.logs import configure_logging
 from gateway.settings.loading import BadConfiguration, Source
@@ -193,7 +192,7 @@ class Worker:
         settings, source = snapshot.settings, snapshot.source
         self._permits.adopt(message.allotment)
         tools = Tools(
-            dial=self._dial,
+            dial=lambda pool: dial(pool, time.monotonic),
             fetch=self._fetch,
             recorder=self._log,
             clock=time.monotonic,
@@ -203,6 +202,7 @@ class Worker:
             environment=snapshot.materials.environment,
             read_bytes=snapshot.materials.read_bytes,
             permits=self._permits,
+            judges_dates=False,
         )
         # In slices: requests are served meanwhile.
         wired, mistakes = await wire_gently(settings, source, tools, self._wired)
@@ -228,8 +228,9 @@ class Worker:
         prepared.wired.adopt()
         self._wired = prepared.wired
         self._settings, self._base = prepared.settings, prepared.base
-        for listener in self._listeners.values():
-            adjust(listener, self._settings, self._wired)
+        for door in prepared.doors:
+            if door.number in self._listeners:
+                adjust(self._listeners[door.number], door.name, self._settings, self._wired)
         for door in prepared.doors:
             if door.number not in self._listeners:
                 await self._open(door)
@@ -279,7 +280,7 @@ class Worker:
             self._sockets[int(number)] = sock
 
     async def _open(self, door: Door) -> None:
-        listener = make_listener(self._settings, self._wired)
+        listener = make_listener(door.name, self._settings, self._wired)
         self._listeners[door.number] = listener
         await listener.start(self._sockets[door.number], door.backlog)
 
@@ -342,13 +343,6 @@ class Worker:
             answer.set_exception(OSError(message.problem))
         else:
             answer.set_result(message.content)
-
-    async def _dial(self, pool: Pool) -> UpstreamConnection:
-        loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(
-            lambda: UpstreamConnection(pool, time.monotonic), pool.backend.host, pool.backend.port
-        )
-        return connection
 
     def _expire_connections(self) -> None:
         asyncio.get_running_loop().call_later(0.25, self._expire_connections)

@@ -33,9 +33,11 @@ COMPOSITION = frozenset(
     (
         "app.py",
         "cli.py",
+        "wired.py",
         "wiring.py",
         "wiring_deployments.py",
         "wiring_listening.py",
+        "wiring_tls.py",
         "wiring_tokens.py",
         "worker.py",
     )

@@ -251,8 +251,8 @@ def verify(tmp_path: Path, sample: str = TWO, *more: str) -> Result:
          "scoring-gateway: no deployment is called 'red': there are blue, green"),
         (TWO, ("--deployment", "blue", "--endpoint", "x"),
          "scoring-gateway: no endpoint is called 'x': there are demo"),
-        (TWO, ("--deployment", "blue", "--backend", "https://h"),
-         "scoring-gateway: 'https://h': backends are reached by http://, not https://"),
+        (TWO, ("--deployment", "blue", "--backend", "ftp://h"),
+         "scoring-gateway: 'ftp://h': backends are reached by http:// or https://, not ftp://"),
         ("", ("--deployment", "blue"), "{folder}/sample: is empty"),
         ("[1]\n{}", ("--deployment", "blue"),
          ("{folder}/sample: line 1: a list is no request; an object is expected\n"

@@ -20,9 +20,10 @@ BACKENDS: dict[str, tuple[str, list[str]]] = {
         backends("http://h/?a=b"),
         [f"{BACKEND}[0]: 'http://h/?a=b' is not a URL such as http://10.0.0.5:5001"],
     ),
-    "backend-https": (
-        backends("https://h:1"),
-        [f"{BACKEND}[0]: 'https://h:1': backends are reached by http://, not https://"],
+    "backend-scheme": (
+        backends("h2c://h:1", "ftp://h:1"),
+        [f"{BACKEND}[0]: 'h2c://h:1' is not a URL such as http://10.0.0.5:5001",
+         f"{BACKEND}[1]: 'ftp://h:1': backends are reached by http:// or https://, not ftp://"],
     ),
     "backend-with-user": (
         backends("http://me:pass@h:1"),

@@ -20,7 +20,8 @@ listen:
   address: 127.0.0.1:8080
   limits: {connections: 7, request_line: 1KiB, headers: 2KiB, header_count: 9,
     requests_per_connection: 11}
-  timeouts: {headers: 1s, body: 2s, idle: 3s, write: 4s, linger: 5s, body_rate: 6B}
+  timeouts: {headers: 1s, body: 2s, idle: 3s, write: 4s, linger: 5s, body_rate: 6B,
+    handshake: 7s}
 """
 
 
@@ -30,15 +31,15 @@ def test_every_setting_arrives_at_the_start_and_by_a_reload(tmp_path: Path) -> N
     (tmp_path / FILE).write_text(demo(top=EVERYTHING))
     full = load(tmp_path / FILE, SECRETS)
     first, second = wired_from(*plain), wired_from(*full)
-    made = make_listener(full[0], second)
-    adjusted = make_listener(plain[0], first)
+    made = make_listener("listen", full[0], second)
+    adjusted = make_listener("listen", plain[0], first)
     assert adjusted.limits == HeadLimits(8192, 32768, 100)
-    adjust(adjusted, full[0], second)
+    adjust(adjusted, "listen", full[0], second)
     for listener in (made, adjusted):
         assert listener.plane is second.plane
         assert listener.limits == HeadLimits(1024, 2048, 9)
         assert listener.patience == Patience(
-            head=1.0, body=2.0, idle=3.0, write=4.0, linger=5.0, body_rate=6
+            head=1.0, body=2.0, idle=3.0, write=4.0, linger=5.0, body_rate=6, handshake=7.0
         )
         assert listener.requests_per_connection == 11
         assert listener.tally.limit == 7

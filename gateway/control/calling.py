@@ -11,6 +11,7 @@ from yarl import URL
 
 from gateway import __version__
 from gateway.core.backends import Backend
+from gateway.engine.pools import Encryption
 
 PATH = "/score"
 # Bytes of an answer.
@@ -52,10 +53,14 @@ class Caller:
     """Calls one container, as the gateway would, each time on a connection of its own: one that is
     kept may be closed just when it is used. A context manager."""
 
-    def __init__(self, backend: Backend, timeout: float) -> None:
-        """:param timeout: seconds for one call."""
-        path = backend.prefix.decode() + PATH
-        self._url = URL(f"http://{backend.name}{path}", encoded=True)
+    def __init__(
+        self, backend: Backend, timeout: float, encryption: Encryption | None = None
+    ) -> None:
+        """:param timeout: seconds for one call.
+        :param encryption: how a backend that is ``secure`` is met.
+        """
+        self._url = URL(backend.url + PATH, encoded=True)
+        self._encryption = encryption
         self._timeout = timeout
         self._session: aiohttp.ClientSession
 
@@ -81,8 +86,15 @@ class Caller:
         """
         :raises NoAnswer: whatever the reason.
         """
+        tls = self._encryption
         try:
-            async with self._session.post(self._url, data=body, allow_redirects=False) as answer:
+            async with self._session.post(
+                self._url,
+                data=body,
+                allow_redirects=False,
+                ssl=True if tls is None else tls.context,
+                server_hostname=None if tls is None else tls.server_name,
+            ) as answer:
                 text = b""
                 async for piece in answer.content.iter_chunked(1 << 20):
                     text += piece
@@ -92,6 +104,8 @@ class Caller:
                 return Answer(answer.status, lines, text)
         except TimeoutError:
             raise NoAnswer(f"none within {self._timeout:g} s") from None
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise NoAnswer(f"its certificate is not good: {error.certificate_error}") from None
         except aiohttp.ClientConnectorError as error:
             number = error.os_error.errno
             why = os.strerror(number) if number and number > 0 else str(error.os_error)

@@ -13,6 +13,7 @@ from gateway.core.gates import OUTCOMES
 from gateway.core.lanes import Flush
 from gateway.core.statistics import (
     BATCH_BOUNDS,
+    HANDSHAKES,
     LAG_BOUNDS,
     LATENCY_BOUNDS,
     BatchTally,
@@ -120,6 +121,7 @@ FAMILIES: tuple[tuple[str, str, str], ...] = (
     ),
     ("gateway_pipelined_requests_total", "counter", "Requests that came before their turn."),
     ("gateway_client_timeouts_total", "counter", "Clients not waited for any longer."),
+    ("gateway_tls_handshakes_total", "counter", "TLS handshakes of clients, by how they ended."),
     ("gateway_upstream_connections", "gauge", "Connections to a backend."),
     ("gateway_upstream_connects_total", "counter", "Connections opened or tried."),
     ("gateway_upstream_connect_failures_total", "counter", "Connections that failed."),
@@ -241,6 +243,7 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], tuple[Column, ...]]] = {
                 "waiting_for",
                 tuple(ConnectionTally(0).timeouts),
             ),
+            Column("gateway_tls_handshakes_total", "result", HANDSHAKES),
         ),
     ),
     "log": ((), (Column("gateway_access_log_dropped_lines_total"),)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,3 +54,5 @@ class Plan:
     endpoints: Sequence[str]
     #: The configuration without secrets.
     description: Any
+    #: Unix time at which certificates end, by what they are used for and the name of the file.
+    certificates: Mapping[tuple[str, str], float] = field(default_factory=dict)

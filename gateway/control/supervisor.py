@@ -118,6 +118,7 @@ class Supervisor:
 
     async def _start(self, plan: Plan) -> None:
         """:raises CannotStart: see ``start``."""
+        self._gatherings.certificates = plan.certificates
         self._watcher.watch(plan.files)
         other = await self._ask_other(plan.takeover)
         given = list(other.sockets) if other is not None else []
@@ -227,6 +228,7 @@ class Supervisor:
             self._doors.discard(prepared)
             raise
         before, self._plan, self._generation = self._plan, plan, number
+        self._gatherings.certificates = plan.certificates
         self._workforce.timeout, self._workforce.grace = plan.worker_timeout, plan.drain
         self._doors.adopt(prepared)
         if (plan.admin, plan.token) != (before.admin, before.token):

@@ -19,6 +19,7 @@ from gateway.core.comparing import compare
 from gateway.core.rows import Rows, merge
 from gateway.core.splitting import split_answer
 from gateway.core.verdicts import SHARE, SHRINK, SPLIT, judge
+from gateway.engine.pools import Encryption
 
 Say = Callable[[str], None]
 
@@ -40,7 +41,8 @@ class VerificationPlan:
     """What the configuration says of the deployment.
 
     ``max_rows`` and ``max_bytes`` are those of one call, ``largest`` are the bytes of a request
-    that may be merged; ``timeout`` is in seconds, for one call.
+    that may be merged; ``timeout`` is in seconds, for one call. ``encryptions`` are for
+    the backends that are ``secure``.
     """
 
     deployment: str
@@ -52,6 +54,7 @@ class VerificationPlan:
     largest: int
     tolerance: float
     timeout: float
+    encryptions: Mapping[Backend, Encryption] | None = None
 
 
 Score = Callable[[bytes], Awaitable[Answer]]
@@ -104,8 +107,8 @@ def run_verification(plan: VerificationPlan, text: bytes, say: Say) -> bool:
 
 async def _verify_all(plan: VerificationPlan, samples: Sequence[Sample], say: Say) -> bool:
     for backend in plan.backends:
-        say(f"http://{backend.name}{backend.prefix.decode()}{PATH}")
-        async with Caller(backend, plan.timeout) as caller:
+        say(backend.url + PATH)
+        async with Caller(backend, plan.timeout, (plan.encryptions or {}).get(backend)) as caller:
             if await verify(plan, samples, caller, say) is not Outcome.SAFE:
                 return False
     return True

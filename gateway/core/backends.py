@@ -25,12 +25,14 @@ _EMBEDDING = tuple(map(IPv6Network, ("::/96", "::ffff:0:0/96", "64:ff9b::/96")))
 class Backend:
     """Where to connect, and how requests to it begin.
 
-    ``name`` is ``host:port`` for logs and metrics; ``prefix`` is put before every path.
+    ``name`` is ``host:port`` for logs and metrics; ``prefix`` is put before every path. To one that
+    is ``secure``, nothing is sent but through TLS.
     """
 
     host: str
     port: int
     prefix: bytes = b""
+    secure: bool = False
 
     @property
     def name(self) -> str:
@@ -38,12 +40,17 @@ class Backend:
         return f"{host}:{self.port}"
 
     @property
+    def url(self) -> str:
+        """As the configuration could say it."""
+        return f"{'https' if self.secure else 'http'}://{self.name}{self.prefix.decode()}"
+
+    @property
     def host_line(self) -> bytes:
         return f"Host: {self.name}\r\n".encode()
 
 
 def parse_backend(url: str) -> Backend:
-    """Read ``http://host[:port][/prefix]``.
+    """Read ``http://host[:port][/prefix]``, or the same with ``https``.
 
     Backends come from the configuration only, never from a request (reliability.md T39). Link-local
     addresses are refused, however they are written: cloud metadata services live there.
@@ -55,14 +62,16 @@ def parse_backend(url: str) -> Backend:
         raise ValueError("a backend URL must not carry a user name or password")
     if match is None:
         raise ValueError(f"{url!r} is not a URL such as http://10.0.0.5:5001")
-    if match["scheme"] != "http":
-        raise ValueError(f"{url!r}: backends are reached by http://, not {match['scheme']}://")
-    port = int(match["port"] or 80)
+    scheme = match["scheme"]
+    if scheme not in ("http", "https"):
+        raise ValueError(f"{url!r}: backends are reached by http:// or https://, not {scheme}://")
+    secure = scheme == "https"
+    port = int(match["port"] or (443 if secure else 80))
     if not 0 < port < 65536:
         raise ValueError(f"{url!r}: the port must lie between 1 and 65535")
     host = match["host"].strip("[]")
     _refuse_forbidden(host, url)
-    return Backend(host, port, _prefix(match["path"] or "/", url))
+    return Backend(host, port, _prefix(match["path"] or "/", url), secure)
 
 
 def _prefix(path: str, url: str) -> bytes:

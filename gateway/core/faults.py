@@ -126,6 +126,12 @@ class Fault(Enum):
         Answer(502, "Replica sent an answer that is not valid HTTP"),
         Answer(424, "Replica sent an answer that is not valid HTTP", 502, "model_error"),
     )
+    UPSTREAM_UNTRUSTED = Row(
+        "upstream_untrusted",
+        _U,
+        Answer(502, "Replica could not prove who it is"),
+        Answer(424, "Replica could not prove who it is", 502, "model_error"),
+    )
     DEADLINE = Row("deadline", _U, Answer(504, _CANCELLED), Answer(408, "upstream request timeout"))
 
     # Ourselves.

@@ -104,7 +104,8 @@ def _read_process(statistics: Statistics, labels: Key) -> Blocks:
     yield ("connections",), [connections.open]
     yield ("limit",), [connections.limit]
     counts = [connections.accepted, connections.refused, connections.pipelined]
-    yield ("clients",), [*counts, *connections.timeouts.values()]
+    ends = (*connections.timeouts.values(), *connections.handshakes.values())
+    yield ("clients",), [*counts, *ends]
 
 
 def _mark_deployment(deployment: DeploymentStatistics) -> object:

@@ -65,10 +65,13 @@ class Tally:
         return f"<Tally {sum(self.codes.values())} answered, {self.in_flight} in flight>"
 
 
+HANDSHAKES = ("full", "resumed", "failed", "left", "timed_out", "displaced")
+
+
 class ConnectionTally:
     """What happened to the connections of one listener."""
 
-    __slots__ = ("accepted", "limit", "open", "pipelined", "refused", "timeouts")
+    __slots__ = ("accepted", "handshakes", "limit", "open", "pipelined", "refused", "timeouts")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -79,6 +82,9 @@ class ConnectionTally:
         #: Closed for keeping the gateway waiting, by what they were waited for.
         self.timeouts = dict.fromkeys(("head", "body", "idle", "write"), 0)
         self.pipelined = 0
+        #: TLS handshakes by their end: done in full or from an earlier session; the client got it
+        #: wrong, left, took too long, or made room for others.
+        self.handshakes = dict.fromkeys(HANDSHAKES, 0)
 
     def become_sum(self, tallies: Sequence[ConnectionTally]) -> None:
         """Count what several listeners have counted."""

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from gateway.core.forwarding import Forwarding
 from gateway.core.heads import HeadLimits
 from gateway.core.statistics import ConnectionTally
+from gateway.edge.handshakes import COURTESY, Handshakes
 from gateway.edge.phases import Patience
 from gateway.edge.responses import date_line
 from gateway.edge.server import Downstream
+from gateway.edge.sides import ServerSide
 from gateway.engine.pipeline import Pipeline
 from gateway.engine.reading import HeadReader
 
-# Connections above the limit that are told why they are turned away.
-_COURTESY = 32
 # Times are kept to within an eighth of the shortest, but the sweep never runs more often than this.
 _MIN_SWEEP, _MAX_SWEEP = 0.02, 0.25
 # Seconds in which whoever is connected, and asks every now and then, has been told to go.
@@ -49,19 +50,22 @@ class Listener:
         requests_per_connection: int,
         clock: Callable[[], float],
         wall: Callable[[], float],
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.plane = plane
+        #: With what connections that come are encrypted; those that are there keep what they have.
+        self.tls = tls
         self.ids = ids
         self.limits = limits
         self.patience = patience
         self.requests_per_connection = requests_per_connection
         self.clock = clock
-        self.scheme = "http"
         #: Every answer is the last one on its connection.
         self.draining = False
         #: Who is not being served has to go.
         self.closing = False
         self.tally = ConnectionTally(connections)
+        self._handshakes = Handshakes(self.tally, clock, self._recount)
         self._wall = wall
         #: The ``Date`` line of answers; the sweep keeps it within a quarter of a second.
         self.date = date_line(wall())
@@ -77,28 +81,40 @@ class Listener:
     async def start(self, bound: socket.socket, backlog: int) -> None:
         """Accept connections on a bound socket."""
         self.loop = asyncio.get_running_loop()
-        self._server = await self.loop.create_server(
-            lambda: Downstream(self), sock=bound, backlog=backlog
-        )
+        self._server = await self.loop.create_server(self._greet, sock=bound, backlog=backlog)
         self._sweep()
+
+    @property
+    def scheme(self) -> str:
+        return "http" if self.tls is None else "https"
+
+    def _greet(self) -> asyncio.Protocol:
+        """Who speaks with the next client."""
+        if self.tls is None:
+            return Downstream(self)
+        due = self.clock() + self.patience.handshake
+        return ServerSide(self.tls, self._handshakes, lambda: Downstream(self), due)
 
     def opened(self, connection: Downstream) -> bool:
         """Note a new connection; False if there are too many. Far too many are cut off at once."""
         tally = self.tally
         self._connections.add(connection)
         tally.accepted += 1
-        tally.open = len(self._connections)
+        self._recount()
         if tally.open > tally.limit:
             tally.refused += 1
-            if tally.open > tally.limit + _COURTESY:
+            if tally.open > tally.limit + COURTESY:
                 connection.abort()
             return False
         return True
 
     def closed(self, connection: Downstream) -> None:
         self._connections.discard(connection)
-        self.tally.open = len(self._connections)
-        if not self._connections:
+        self._recount()
+
+    def _recount(self) -> None:
+        self.tally.open = len(self._connections) + len(self._handshakes)
+        if not self.tally.open:
             self._empty.set()
 
     def _sweep(self) -> None:
@@ -110,7 +126,7 @@ class Listener:
         patience = self.patience
         shortest = min(
             patience.head, patience.body, patience.idle, patience.write, patience.linger,
-            self.plane.shortest,
+            patience.handshake, self.plane.shortest,
         )  # fmt: skip
         pause = min(max(shortest / 8, _MIN_SWEEP), _MAX_SWEEP)
         # First of all, so that nothing that goes wrong below can end it.
@@ -121,6 +137,7 @@ class Listener:
             # A request that ends may let another go on, which changes when that one is due.
             if connection.due <= now:
                 connection.expire(now)
+        self._handshakes.expire(now)
 
     async def drain(self, seconds: float) -> int:
         """Stop accepting and let requests in flight finish; how many connections were cut off.
@@ -131,7 +148,7 @@ class Listener:
         it, which leaves the last of them the other half to ask.
         """
         self.draining = True
-        parting = min(_PARTING, seconds / 2) if self._connections else 0.0
+        parting = min(_PARTING, seconds / 2) if self.tally.open else 0.0
         if parting:
             await asyncio.sleep(parting / 2)
         if self._server is not None:
@@ -141,13 +158,13 @@ class Listener:
         self.closing = True
         for connection in list(self._connections):
             connection.shut()
-        if self._connections:
-            self._empty.clear()
-            try:
-                async with asyncio.timeout(seconds - parting):
+        try:
+            async with asyncio.timeout(seconds - parting):
+                while self.tally.open:
+                    self._empty.clear()
                     await self._empty.wait()
-            except TimeoutError:
-                pass
+        except TimeoutError:
+            pass
         # Those who are being served last, or their places would be taken by those who wait.
         left = sorted(self._connections, key=lambda connection: connection.is_served)
         for connection in left:
@@ -156,4 +173,4 @@ class Listener:
             connection.abort()
         if self._sweeper is not None:
             self._sweeper.cancel()
-        return len(left)
+        return len(left) + self._handshakes.abort()

@@ -36,3 +36,4 @@ class Patience:
     write: float = 30.0
     linger: float = 2.0
     body_rate: int = 256
+    handshake: float = 5.0

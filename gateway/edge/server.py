@@ -65,6 +65,7 @@ class Downstream(asyncio.Protocol):
         "_served",
         "_transport",
         "_upload",
+        "certificate",
         "due",
         "peer",
     )
@@ -75,6 +76,7 @@ class Downstream(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, None)
         self._outgoing = cast(Outgoing, None)
         self.peer = cast(Peer, None)
+        self.certificate: frozenset[str] = frozenset()
         self._phase = READING
         #: Bytes that came and were not looked at, or a part of a head: ``_held`` from ``_at`` on.
         #: Cutting off one of a thousand small requests would copy all the others.
@@ -116,6 +118,7 @@ class Downstream(asyncio.Protocol):
         listener = self._listener
         self._transport = cast(asyncio.Transport, transport)
         self._outgoing = Outgoing(self._transport)
+        self.certificate = transport.get_extra_info("certificate_names") or self.certificate
         name = transport.get_extra_info("peername")
         self.peer = Peer(listener.plane.forwarding, name[0] if name else "", listener.scheme)
         self.due = listener.clock() + listener.patience.head

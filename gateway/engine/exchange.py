@@ -78,6 +78,10 @@ class Client(Taker, Protocol):
         """Address of the client: the other end's, unless that is a trusted proxy."""
 
     @property
+    def certificate(self) -> frozenset[str]:
+        """The names in the client's verified certificate; empty if it has shown none."""
+
+    @property
     def forwarding(self) -> bytes:
         """Header lines that tell the container who asks."""
 

@@ -82,7 +82,7 @@ class Pipeline:
                 return
             # 2 authenticate. Before anything that costs memory or a container's time.
             try:
-                x.principal = endpoint.gate.check(routed.head, self._wall)
+                x.principal = endpoint.gate.check(routed.head, self._wall, x.client.certificate)
             except UnknownKey:
                 x.principal = await self._check_with_newer_keys(x, endpoint)
             # 3 admit. What declares itself too large is refused before it is read.
@@ -132,7 +132,7 @@ class Pipeline:
             await park()
             x.custody = None
             try:
-                return endpoint.gate.check(x.routed.head, self._wall)
+                return endpoint.gate.check(x.routed.head, self._wall, x.client.certificate)
             except UnknownKey:
                 pass
         if endpoint.gate.has_no_keys:

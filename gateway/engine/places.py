@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from gateway.core.faults import Fault, Refusal
 from gateway.core.round_robin import RoundRobin
-from gateway.engine.pools import Pool
+from gateway.engine.pools import Pool, out_of_reach
 
 
 class Places:
@@ -50,12 +49,12 @@ class Places:
         """A backend with a free place, which is taken by that; None if there is none.
 
         :param tried: backends that are of no use.
-        :raises Refusal: ``NO_BACKEND`` when that is all of them.
+        :raises Refusal: see ``out_of_reach``, when that is all of them.
         """
         for _ in self.pools:
             pool = self._choose(tried)
             if pool is None:
-                raise Refusal(Fault.NO_BACKEND, "no backend of the deployment can be reached")
+                raise out_of_reach(self.pools)
             if pool.busy < self.concurrency:
                 self.occupy(pool)
                 return pool

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Iterable
+from typing import NamedTuple, Protocol
 
 from gateway.core.backends import Backend
 from gateway.core.faults import Fault, Refusal
@@ -17,6 +18,18 @@ from gateway.engine.tasks import spawn
 from gateway.engine.walking import interrupt, resume
 
 _log = logging.getLogger("gateway")
+
+
+class Untrusted(OSError):
+    """What answers at a backend's address is not what it should be; the message says why."""
+
+
+class Encryption(NamedTuple):
+    """How connections to a backend are encrypted: with which settings, and for which name its
+    certificate must be."""
+
+    context: ssl.SSLContext
+    server_name: str
 
 
 class Pooled(Connection, Protocol):
@@ -51,6 +64,8 @@ class Pool:
         "busy",
         "closes",
         "connect_timeout",
+        "distrust",
+        "encryption",
         "host_line",
         "idle_timeout",
         "limit",
@@ -69,12 +84,15 @@ class Pool:
         limit: int,
         idle_timeout: float,
         connect_timeout: float,
+        encryption: Encryption | None = None,
     ) -> None:
         """
         :param dial: opens a connection; raises ``OSError`` when it cannot.
         :param limit: connections at most; further requests wait for one.
         :param idle_timeout: seconds that an unused connection is kept.
         :param connect_timeout: seconds to open one.
+        :param encryption: for a backend that is ``secure``; whoever replaces it changes connections
+            that are opened from then on.
         """
         self.backend = backend
         self.name = backend.name
@@ -83,6 +101,9 @@ class Pool:
         self.limit = limit
         self.idle_timeout = idle_timeout
         self.connect_timeout = connect_timeout
+        self.encryption = encryption
+        #: Why what answers at the backend's address is not believed to be the backend.
+        self.distrust = ""
         self.tally = BackendTally()
         #: Places at the backend that are taken.
         self.busy = 0
@@ -220,6 +241,7 @@ class Pool:
             self._dialling -= 1
             self._open -= 1
             self.tally.connect_failures += 1
+            self._note_distrust(str(error) if isinstance(error, Untrusted) else "")
             # It is this backend that cannot be reached, so nobody gains by waiting for it. The
             # walk decides whether another backend is tried.
             if self._waiting:
@@ -227,6 +249,7 @@ class Pool:
             self._grow()
         else:
             self._dialling -= 1
+            self._note_distrust("")
             if connection.usable and (self._waiting or not self.closes):
                 self.release(connection)
             elif connection.usable and self.busy and self._spare is None:
@@ -238,3 +261,17 @@ class Pool:
             elif self._waiting:
                 why = Refusal(Fault.NO_BACKEND, "the backend closed the connection at once")
                 interrupt(self._waiting.popleft(), why)
+
+    def _note_distrust(self, why: str) -> None:
+        """Once, not with every request that finds out."""
+        if why and why != self.distrust:
+            _log.warning("%s is not trusted: %s", self.name, why)
+        self.distrust = why
+
+
+def out_of_reach(pools: Iterable[Pool]) -> Refusal:
+    """What to say when no backend of a deployment can be reached."""
+    for pool in pools:
+        if pool.distrust:
+            return Refusal(Fault.UPSTREAM_UNTRUSTED, f"{pool.name}: {pool.distrust}")
+    return Refusal(Fault.NO_BACKEND, "no backend of the deployment can be reached")

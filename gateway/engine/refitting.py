@@ -14,12 +14,11 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.core.faults import Fault, Refusal
 from gateway.core.lanes import Ticket
 from gateway.engine.batching import Batcher
 from gateway.engine.exchange import Exchange
 from gateway.engine.permits import Permit
-from gateway.engine.pools import Pool
+from gateway.engine.pools import Pool, out_of_reach
 from gateway.engine.shared_places import places_at
 from gateway.engine.slots import Slots
 
@@ -114,5 +113,4 @@ def _shorten(slots: Slots, max_wait: float) -> None:
 
 def _tell(slots: Slots, stranded: Sequence[Exchange]) -> None:
     for exchange in stranded:
-        why = "no backend of the deployment can be reached"
-        slots._tell(exchange, Refusal(Fault.NO_BACKEND, why))
+        slots._tell(exchange, out_of_reach(slots.pools))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence, Sized
 
-from gateway.core.faults import Fault, Refusal
 from gateway.core.turns import Turns
 from gateway.engine.permits import Permit
 from gateway.engine.places import Places
-from gateway.engine.pools import Pool
+from gateway.engine.pools import Pool, out_of_reach
 
 
 class DividedPlaces(Places):
@@ -85,7 +84,7 @@ class SharedPlaces(Places):
         for _ in self.pools:
             pool = self._choose(tried)
             if pool is None:
-                raise Refusal(Fault.NO_BACKEND, "no backend of the deployment can be reached")
+                raise out_of_reach(self.pools)
             turns = self._turns[pool]
             # Where somebody waits, nobody overtakes.
             if not turns.waiting and turns.take():

@@ -19,7 +19,7 @@ from gateway.core.statistics import QueueTally
 from gateway.engine.batching import Batcher
 from gateway.engine.exchange import Exchange
 from gateway.engine.permits import Permit
-from gateway.engine.pools import Pool
+from gateway.engine.pools import Pool, out_of_reach
 from gateway.engine.shared_places import places_at
 from gateway.engine.walking import interrupt, resume
 
@@ -185,8 +185,7 @@ class Slots:
         lost = set(tried).issuperset(self.pools)
         for ticket in tickets:
             if lost:
-                why = Refusal(Fault.NO_BACKEND, "no backend of the deployment can be reached")
-                self._tell(ticket.item, why)
+                self._tell(ticket.item, out_of_reach(self.pools))
             else:
                 ticket.since = now
                 self._enter(ticket, frozenset(tried), now)

@@ -23,6 +23,7 @@ _SYMMETRIC = ("HS256", "HS384", "HS512")
 def judge(notes: Notes, settings: Settings) -> None:
     """Note what is wrong with ``settings``, as far as it can be told without building anything."""
     _judge_admin(notes, settings)
+    _judge_encryption(notes, settings)
     if settings.access_log.enabled and settings.access_log.path is not None:
         notes.check_log(("access_log", "path"), settings.access_log.path)
     owners: dict[str, str] = {}
@@ -37,6 +38,23 @@ def judge(notes: Notes, settings: Settings) -> None:
             _judge_tokens(notes, (*at, "auth", "tokens"), entry.auth.tokens)
 
 
+def _judge_encryption(notes: Notes, settings: Settings) -> None:
+    """Plain HTTP beside nothing, and names in certificates that nobody is asked for."""
+    listen = settings.listen
+    if notes.source.is_replaced(("listen", "tls")):
+        return
+    if listen.plain is not None and listen.tls is None:
+        notes.note(("listen", "plain"), "is for plain HTTP beside TLS, and there is no listen.tls")
+    elif listen.plain is not None and _collide(listen.plain, listen.address):
+        notes.note(("listen", "plain"), "is the address for TLS already: use another port")
+    if listen.tls is not None and listen.tls.client_ca is not None:
+        return
+    for name, entry in settings.endpoints.items():
+        if entry.auth.certificates:
+            path = ("endpoints", name, "auth", "certificates")
+            notes.note(path, "nobody is asked for a certificate: say listen.tls.client_ca")
+
+
 def _judge_admin(notes: Notes, settings: Settings) -> None:
     at: Keys = ("admin", "address")
     if settings.admin.token is not None:
@@ -47,9 +65,11 @@ def _judge_admin(notes: Notes, settings: Settings) -> None:
             "only a loopback address is accepted without a token: the admin port shows the "
             "configuration; say admin: {address: ..., token: {file: PATH}}",
         )
-    given = not notes.source.is_replaced(("listen", "address"))
-    if given and _collide(settings.listen.address, settings.admin.address):
-        notes.note(at, "is taken by listen already: the two need different ports")
+    for key in ("address", "plain"):
+        taken: tuple[str, int] | None = getattr(settings.listen, key)
+        given = taken is not None and not notes.source.is_replaced(("listen", key))
+        if taken is not None and given and _collide(taken, settings.admin.address):
+            notes.note(at, "is taken by listen already: the two need different ports")
 
 
 def _collide(one: tuple[str, int], other: tuple[str, int]) -> bool:

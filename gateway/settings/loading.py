@@ -57,12 +57,17 @@ class BadConfiguration(Exception):
     sought: frozenset[Path] = frozenset()
 
     def __init__(self, source: Source, mistakes: list[Mistake]) -> None:
-        lines: list[str] = []
-        for mistake in sorted(mistakes, key=lambda m: source.line(m.path) or 0):
-            line = source.line(mistake.path)
-            lines.append(mistake.render(f"{source.name}:{line}" if line else source.name))
-        self.lines = list(dict.fromkeys(lines))
+        self.lines = report(source, mistakes)
         super().__init__("\n".join(self.lines))
+
+
+def report(source: Source, mistakes: list[Mistake]) -> list[str]:
+    """One line for each, in the order of the file."""
+    lines: list[str] = []
+    for mistake in sorted(mistakes, key=lambda m: source.line(m.path) or 0):
+        line = source.line(mistake.path)
+        lines.append(mistake.render(f"{source.name}:{line}" if line else source.name))
+    return list(dict.fromkeys(lines))
 
 
 def read_source(path: Path) -> Source:

@@ -25,10 +25,16 @@ class Notes:
     #: The content of a file; see materials.py.
     read_bytes: Callable[[Path], bytes] = Path.read_bytes
     mistakes: list[Mistake] = field(default_factory=list)
+    #: What can be served and should not be.
+    warnings: list[Mistake] = field(default_factory=list)
 
     def note(self, path: Keys, message: object) -> None:
         if not self.source.is_replaced(path):
             self.mistakes.append(Mistake(path, str(message)))
+
+    def warn(self, path: Keys, message: str) -> None:
+        if not self.source.is_replaced(path):
+            self.warnings.append(Mistake(path, f"warning: {message}"))
 
     def attempt(self, path: Keys, build: Callable[[], T]) -> T | None:
         """What ``build`` makes; None if it raises ValueError, which is noted."""

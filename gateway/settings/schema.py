@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from gateway.settings.encryption import BackendTls, ListenTls
 from gateway.settings.secrets import SecretSource
 from gateway.settings.sections import (
     Address,
@@ -71,6 +72,7 @@ class Timeouts(Section):
     body: SomeTime = Field(20.0, description="Between two pieces of a body.")
     idle: SomeTime = Field(75.0, description="For the next request on a connection.")
     write: SomeTime = Field(30.0, description="For a client to take its answer.")
+    handshake: SomeTime = Field(5.0, description="For a TLS handshake.")
     linger: Duration = Field(2.0, description="For a refused client to stop sending.")
     drain_delay: Duration = Field(
         0.0, description="From unreadiness to the end of accepting when stopping."
@@ -83,6 +85,8 @@ class Listen(Section):
     """The public address."""
 
     address: Address
+    tls: ListenTls | None = Field(None, description="Plain HTTP if absent.")
+    plain: Address | None = Field(None, description="Plain HTTP beside TLS, at this address.")
     backlog: int = Field(2048, ge=1, le=65535)
     trusted_proxies: list[str] = Field(
         default_factory=list,
@@ -157,6 +161,11 @@ class Auth(Section):
 
     keys: Keys | None = None
     tokens: Tokens | None = None
+    certificates: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="Names in client certificates: cn:, dns:, uri: or email: and the name.",
+    )
     forward_credentials: bool = Field(
         False, description="Pass the Authorization header on to the container."
     )
@@ -171,10 +180,13 @@ class Auth(Section):
 
     @model_validator(mode="after")
     def _something(self) -> Auth:
-        if self.open and (self.keys or self.tokens):
-            raise ValueError("say `auth: none` alone, or keys and tokens")
-        if not (self.open or self.keys or self.tokens):
-            raise ValueError("say keys, tokens or both; to let everybody in say `auth: none`")
+        some = self.keys or self.tokens or self.certificates
+        if self.open and some:
+            raise ValueError("say `auth: none` alone, or keys, tokens and certificates")
+        if not (self.open or some):
+            raise ValueError(
+                "say keys, tokens or certificates; to let everybody in say `auth: none`"
+            )
         return self
 
     @model_serializer(mode="wrap")
@@ -282,6 +294,7 @@ class DeploymentSettings(Section):
     """One version of a model."""
 
     backends: list[str] = Field(min_length=1, description="URLs such as http://10.0.0.5:5001")
+    tls: BackendTls | None = Field(None, description="How https:// backends are verified.")
     concurrency: int = Field(1, ge=1, le=100000, description="Requests at a time per backend.")
     queue: Queue = Queue()
     batching: Annotated[Batching, BeforeValidator(_batching)] = Batching(mode="off")

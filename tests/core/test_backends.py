@@ -20,12 +20,15 @@ from gateway.core.backends import Backend, parse_backend, reaches
         ("http://a:1/some/where/", Backend("a", 1, b"/some/where"), b"Host: a:1\r\n"),
         ("http://a:1/x%20y", Backend("a", 1, b"/x%20y"), b"Host: a:1\r\n"),
         ("http://a:1/x;v=1", Backend("a", 1, b"/x;v=1"), b"Host: a:1\r\n"),
+        ("https://a", Backend("a", 443, secure=True), b"Host: a:443\r\n"),
+        ("https://a:80/x", Backend("a", 80, b"/x", True), b"Host: a:80\r\n"),
     ],
 )
 def test_a_url_becomes_host_port_and_prefix(url: str, backend: Backend, host_line: bytes) -> None:
     assert parse_backend(url) == backend
     assert backend.host_line == host_line
     assert backend.name == host_line[6:-2].decode()
+    assert parse_backend(backend.url) == backend
 
 
 NOT_A_URL = "is not a URL such as http://10.0.0.5:5001"
@@ -48,9 +51,8 @@ NOT_A_URL = "is not a URL such as http://10.0.0.5:5001"
         ("http://a/\r\nX: y", NOT_A_URL),
         ("http://münchen.de", NOT_A_URL),
         ("http://fe80::1", NOT_A_URL),
-        ("https://a", "backends are reached by http://, not https://"),
-        ("ftp://a", "backends are reached by http://, not ftp://"),
-        ("file://a/etc/passwd", "backends are reached by http://, not file://"),
+        ("ftp://a", "backends are reached by http:// or https://, not ftp://"),
+        ("file://a/etc/passwd", "backends are reached by http:// or https://, not file://"),
         ("http://a:0", "the port must lie between 1 and 65535"),
         ("http://a:65536", "the port must lie between 1 and 65535"),
         ("http://[1:2]", "not an IPv6 address"),

@@ -246,7 +246,7 @@ def test_the_memory_of_verdicts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> N
 def test_every_outcome_is_counted_from_the_start() -> None:
     # The metric must show a zero before the first refusal, or a rate over it is wrong.
     assert Gate(RING, None).outcomes == dict.fromkeys(OUTCOMES, 0)
-    assert len(set(OUTCOMES)) == 7
+    assert len(set(OUTCOMES)) == 9
 
 
 @pytest.mark.parametrize(("rules", "source"), [(RULES, None), (None, KeySource())])

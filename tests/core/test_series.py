@@ -66,7 +66,7 @@ def test_the_first_report_tells_everything_and_the_next_nothing() -> None:
     assert told[("places", *BLUE)] == [6]
     assert told[("learned", *BLUE)] == [151, 161, 162, 163]
     assert told[("fetches", "first")] == [81, 82]
-    assert told[("clients",)] == [11, 2, 5, 21, 22, 23, 24]
+    assert told[("clients",)] == [11, 2, 5, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30]
     assert told[("log",)] == [91]
     assert told[("worst",)] == [20_000]
     assert reader.read(now) == {}
@@ -128,7 +128,7 @@ def test_what_is_told_as_it_is_may_be_put_together_anew_for_every_report() -> No
     for accepted in (12, 15):
         now.connections = made_up().connections
         now.connections.accepted = accepted
-        assert reader.read(now) == {("clients",): [accepted, 2, 5, 21, 22, 23, 24]}
+        assert reader.read(now) == {("clients",): [accepted, 2, 5, *range(21, 31)]}
 
 
 def test_whoever_fetches_keys_is_told_from_his_predecessor() -> None:

@@ -15,7 +15,7 @@ from gateway.core.backends import Backend
 from gateway.core.cors import Cors, CorsRules
 from gateway.core.dialects import MANAGED
 from gateway.core.faults import Fault
-from gateway.core.gates import Gate
+from gateway.core.gates import NOBODY, Gate
 from gateway.core.heads import RequestHead
 from gateway.core.keys import KeyRing
 from gateway.core.traffic import Traffic
@@ -52,9 +52,14 @@ class _Gate(Gate):
         super().__init__(KeyRing({"primary": KEY}), None)
         self._stages = stages
 
-    def check(self, head: RequestHead, wall: Callable[[], float]) -> str:
+    def check(
+        self,
+        head: RequestHead,
+        wall: Callable[[], float],
+        certificate: frozenset[str] = NOBODY,
+    ) -> str:
         self._stages.append("authenticate")
-        return super().check(head, wall)
+        return super().check(head, wall, certificate)
 
 
 class _Traffic(Traffic[Deployment]):

@@ -35,10 +35,10 @@ BROKEN: dict[str, tuple[str, list[str]]] = {
             "1: listen.timeouts.idel: unknown key; did you mean 'idle'?",
         ],
     ),
-    "tls-not-yet": (
-        demo(top="listen: {address: h:1, tls: {}}"),
-        [("1: listen.tls: unknown key; known are address, backlog, trusted_proxies, limits, "
-         "timeouts")],
+    "http2-not-yet": (
+        demo(top="listen: {address: h:1, h2: {}}"),
+        [("1: listen.h2: unknown key; known are address, tls, plain, backlog, trusted_proxies, "
+         "limits, timeouts")],
     ),
     "misspelt-in-endpoint": (demo(more="dialects: v1"),
                              ["6: endpoints.demo.dialects: unknown key; did you mean 'dialect'?"]),
@@ -185,7 +185,7 @@ BROKEN: dict[str, tuple[str, list[str]]] = {
              deployments="{blue: {backends: [ftp://h]}}"),
         [
             ("5: endpoints.demo.deployments.blue.backends[0]: 'ftp://h': backends are reached by "
-            "http://, not ftp://"),
+            "http:// or https://, not ftp://"),
             "6: endpoints.demo.timeout: must lie between 1ms and 300s",
             ("7: endpoints.demo.hosts[0]: 'http://h' is not a host name: leave out scheme, port, "
             "path"),

@@ -40,7 +40,8 @@ NESTED: dict[str, tuple[str, list[str]]] = {
     ),
     "auth-says-nothing": (
         demo(auth="{}"),
-        ["4: endpoints.demo.auth: say keys, tokens or both; to let everybody in say `auth: none`"],
+        [("4: endpoints.demo.auth: say keys, tokens or certificates; to let everybody in say "
+          "`auth: none`")],
     ),
     "inline-key": (demo(auth="{keys: {primary: abcdefghijklmnop}}"),
                    [f"4: endpoints.demo.auth.keys.primary: {INLINE}"]),

@@ -93,7 +93,7 @@ def test_a_message_says_what_is_accepted(path: Keys, value: object, mistake: str
 @pytest.mark.parametrize(
     ("path", "known"),
     [
-        ((*AT, "auth"), "keys, tokens, forward_credentials"),
+        ((*AT, "auth"), "keys, tokens, certificates, forward_credentials"),
         ((*AT, "auth", "keys"), "primary, secondary"),
         ((*AT, "auth", "keys", "primary"), "file, env"),
         (("admin", "token"), "file, env"),

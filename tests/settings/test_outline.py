@@ -25,11 +25,11 @@ TOP = [
         (("admin",), ["address", "token"]),
         (("access_log",), ["path", "enabled"]),
         (("admin", "token"), ["file", "env"]),
-        ((*AT, "auth"), ["keys", "tokens", "forward_credentials"]),
+        ((*AT, "auth"), ["keys", "tokens", "certificates", "forward_credentials"]),
         ((*AT, "auth", "keys"), ["primary", "secondary"]),
         (
             (*AT, "deployments", "auth"),
-            ["backends", "concurrency", "queue", "batching", "connections"],
+            ["backends", "tls", "concurrency", "queue", "batching", "connections"],
         ),
         (("endpoints",), []),
         ((*AT, "traffic"), []),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from gateway.core.gates import OUTCOMES
 from gateway.core.statistics import (
+    HANDSHAKES,
     BackendTally,
     BatchStatistics,
     BatchTally,
@@ -34,6 +35,7 @@ def made_up() -> Statistics:
     connections.open, connections.accepted, connections.refused = 3, 11, 2
     connections.pipelined = 5
     connections.timeouts.update(head=21, body=22, idle=23, write=24)
+    connections.handshakes.update(zip(HANDSHAKES, range(25, 31), strict=True))
     unrouted, own, blue = Tally(), Tally(), Tally()
     unrouted.codes, unrouted.faults = {404: 31, 400: 32}, {"no_route": 31}
     own.codes, own.faults, own.in_flight = {401: 41}, {"no_credentials": 41}, 7

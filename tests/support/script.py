@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -214,6 +215,7 @@ class Setup:
     connections: int = 100
     requests_per_connection: int = 1000
     trusted: tuple[str, ...] = ()
+    tls: ssl.SSLContext | None = None
 
 
 class Script:
@@ -296,6 +298,7 @@ class Script:
             requests_per_connection=setup.requests_per_connection,
             clock=self.clock,
             wall=self.wall,
+            tls=setup.tls,
         )
         self.loop.complete(self.listener.start(cast(socket.socket, None), 128))
 
