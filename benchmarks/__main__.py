@@ -17,6 +17,7 @@ from benchmarks import (
     slow,
     soak,
     streaming,
+    workers,
 )
 from benchmarks.machine import describe
 
@@ -30,6 +31,7 @@ PARTS = {
     "sharing": sharing.run,
     "slow": slow.run,
     "soak": soak.run,
+    "workers": workers.run,
 }
 # Batching takes longer than all the others, and installs the servers it is compared with. A soak
 # takes an hour.

@@ -52,17 +52,17 @@ def free_port() -> int:
 
 
 def await_port(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Wait until something accepts connections.
+    """Wait until somebody answers: who listens may still be starting.
 
-    :raises SystemExit: the process ended or did not listen in time.
+    :raises SystemExit: the process ended or did not answer in time.
     """
     give_up = time.monotonic() + START_TIMEOUT
     while time.monotonic() < give_up and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            time.sleep(0.05)
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as probe:
+            probe.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            if probe.recv(1):
+                return
+        time.sleep(0.05)
     raise SystemExit(f"{process.args!r} did not start")
 
 

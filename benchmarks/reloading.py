@@ -7,19 +7,26 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import os
 import pickle
 import random
 import tempfile
+import threading
 import time
+import urllib.request
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any, TypeVar
 
 import uvloop
 
+from benchmarks.contenders import KEY, PATH, backend, free_port, gateway_command, running
 from benchmarks.machine import memory
+from benchmarks.wrk import Load, load
 from gateway.core.identity import request_ids
 from gateway.settings.loading import Source, read_source, validate
 from gateway.settings.schema import Settings
@@ -67,7 +74,80 @@ def run(options: Namespace) -> None:
         figures = [uvloop.run(_worker(same, successor)) for _ in range(options.rounds)]
         best = [f"{min(figure[at] for figure in figures) * 1e3:.2f}" for at in range(3)]
         print(f"| {title} | {' | '.join(best)} |")
+    _live(options)
     print(f"\nMemory left by {MANY} reloads, KiB each: {uvloop.run(_leftovers(same, other)):.1f}\n")
+
+
+def _live(options: Namespace) -> None:
+    """The real gateway under load, without reloads and with one after the other."""
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        target = stack.enter_context(backend(folder))
+        port, admin = free_port(), free_port()
+        config = folder / "gateway.yaml"
+        text = configuration(concurrency=4)
+        text = text.replace("listen: 127.0.0.1:0", f"listen: 127.0.0.1:{port}")
+        text = text.replace("admin: 127.0.0.1:0", f"admin: 127.0.0.1:{admin}")
+        live = f"backends: ['http://127.0.0.1:{target}'], concurrency: 256"
+        text += (
+            "  diabetes:\n    auth: {keys: {primary: {env: BENCH_KEY}}}\n"
+            f"    deployments: {{blue: {{{live}}}}}\n"
+        )
+        config.write_text(text)
+        stack.enter_context(
+            running(gateway_command(config), port, None, folder, environment=_keys())
+        )
+        samples: dict[bool, list[Load]] = {False: [], True: []}
+        took: list[float] = []
+        for _ in range(options.rounds):
+            for reloads, own in samples.items():
+                with _reloading(admin if reloads else None, config, text, took):
+                    url = f"http://127.0.0.1:{port}{PATH}"
+                    own.append(load(url, "same.lua", 4, options.seconds, {"BENCH_KEY": KEY}))
+        failures = [each.failures for own in samples.values() for each in own if each.failures]
+        if failures:
+            raise SystemExit(f"failed requests: {failures}")
+    print("\nThe real gateway with this file, 4 connections, nothing pinned, medians:\n")
+    print("| | requests/s | p50 ms | p99 ms |")
+    print("|---|---|---|---|")
+    for reloads, own in samples.items():
+        title = "reloads without a pause, one deployment in two changed" if reloads else "steady"
+        rate, p50, p99 = (median(getattr(each, a) for each in own) for a in ("rate", "p50", "p99"))
+        print(f"| {title} | {rate:,.0f} | {p50:.2f} | {p99:.2f} |")
+    print(f"\nA reload took {median(took) * 1e3:.0f} ms ({len(took)} of them).")
+
+
+@contextmanager
+def _reloading(admin: int | None, config: Path, text: str, took: list[float]) -> Iterator[None]:
+    """Reload again and again, with other settings each time.
+
+    :param admin: the admin port; None to reload nothing.
+    :param took: gets the seconds of each.
+    """
+    ending = threading.Event()
+
+    def reload() -> None:
+        for number in itertools.count():
+            if ending.is_set():
+                return
+            config.write_text(
+                text.replace("batching: on", f"batching: {('on', 'off')[number % 2]}")
+            )
+            begun = time.perf_counter()
+            url = f"http://127.0.0.1:{admin}/reload"
+            with urllib.request.urlopen(url, data=b"", timeout=60) as answer:
+                answer.read()
+            took.append(time.perf_counter() - begun)
+
+    thread = threading.Thread(target=reload)
+    if admin is not None:
+        thread.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        if admin is not None:
+            thread.join()
 
 
 def configuration(concurrency: int, name: str = "endpoint") -> str:
@@ -85,10 +165,12 @@ def configuration(concurrency: int, name: str = "endpoint") -> str:
             f'        backends: ["http://10.0.{number}.1:5001", "http://10.0.{number}.2:5001"]',
             f"        concurrency: {concurrency}",
             "        batching: on",
+            "        connections: {max: 8}",
             "      green:",
             f'        backends: ["http://10.1.{number}.1:5001"]',
             f"        concurrency: {concurrency}",
             "        queue: {max_wait: 1s, max_length: 100}",
+            "        connections: {max: 8}",
         ]
     return "\n".join(lines) + "\n"
 
@@ -117,12 +199,16 @@ def _tools() -> Tools:
         wall=time.time,
         draw=random.random,
         ids=request_ids(random.randbytes),
-        environment={
-            f"{word}_{number}": f"key-{word.lower()}-of-endpoint-{number}"
-            for number in range(ENDPOINTS)
-            for word in ("ONE", "TWO")
-        },
+        environment=_keys(),
     )
+
+
+def _keys() -> dict[str, str]:
+    return {
+        f"{word}_{number}": f"key-{word.lower()}-of-endpoint-{number}"
+        for number in range(ENDPOINTS)
+        for word in ("ONE", "TWO")
+    }
 
 
 async def _worker(

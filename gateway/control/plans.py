@@ -10,6 +10,10 @@ from typing import Any
 from gateway.control.doors import Address, Wanted
 from gateway.core.allotting import Spot
 
+# What the address of the admin port is for.
+ADMIN = "admin"
+_BACKLOG = 128
+
 
 class BadPlan(Exception):
     """A configuration cannot be used; ``lines`` is the report, one mistake a line. ``sought`` are
@@ -56,3 +60,8 @@ class Plan:
     description: Any
     #: Unix time at which certificates end, by what they are used for and the name of the file.
     certificates: Mapping[tuple[str, str], float] = field(default_factory=dict)
+
+    @property
+    def wanted(self) -> list[Wanted]:
+        """All addresses; the last one is the admin port's."""
+        return [*self.doors, Wanted(ADMIN, self.admin, _BACKLOG)]

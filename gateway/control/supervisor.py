@@ -10,8 +10,10 @@ import asyncio
 import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,11 @@ from aiohttp import web
 
 from gateway import __version__
 from gateway.control.admin import AdminRunner, AdminSources
-from gateway.control.doors import CannotListen, Doors, Wanted, passed_by_systemd
+from gateway.control.doors import CannotListen, Doors, passed_by_systemd
 from gateway.control.gatherings import Gatherings
 from gateway.control.messages import Door, Drained, Fetch, Fetched
 from gateway.control.notifying import Notifier
-from gateway.control.plans import BadPlan, Plan
+from gateway.control.plans import ADMIN, BadPlan, Plan
 from gateway.control.sharing import SharedFetcher
 from gateway.control.takeover import Handover, Takeover, TakeoverFailed, take_over
 from gateway.control.watching import Watcher
@@ -35,8 +37,8 @@ from gateway.engine.tasks import spawn
 
 _log = logging.getLogger("gateway")
 
-_ADMIN = "admin"
-_BACKLOG = 128
+# By how much less important it is to read a configuration than to serve (nice(2)).
+_STEP_BACK = 10
 # Between two looks at the files of the configuration.
 _WATCH = 1.0
 
@@ -97,7 +99,7 @@ class Supervisor:
 
     @property
     def admin_address(self) -> tuple[str, int]:
-        return self._doors.address(_ADMIN)
+        return self._doors.address(ADMIN)
 
     async def start(self, plan: Plan) -> None:
         """Open the ports and begin to serve.
@@ -124,7 +126,7 @@ class Supervisor:
         given = list(other.sockets) if other is not None else []
         self._doors = Doors([*passed_by_systemd(self._environment, os.getpid()), *given])
         try:
-            self._doors.adopt(self._doors.prepare(_wanted(plan)))
+            self._doors.adopt(self._doors.prepare(plan.wanted))
         except CannotListen as why:
             raise CannotStart(str(why)) from None
         if other is None:
@@ -132,7 +134,7 @@ class Supervisor:
         self._workforce.timeout, self._workforce.grace = plan.worker_timeout, plan.drain
         self._generation = 1
         try:
-            doors = self._doors.prepare(_wanted(plan))
+            doors = self._doors.prepare(plan.wanted)
             await self._workforce.start(plan.workers, self._orders(plan, doors))
             if other is not None:
                 await _finish(other)
@@ -160,7 +162,7 @@ class Supervisor:
         if self._handover is not None:
             self._handover.close()
         # The sockets that workers still accept from are theirs by now.
-        self._doors.adopt({_ADMIN: self._doors.prepare([_admin(plan)])[_ADMIN]})
+        self._doors.adopt({ADMIN: self._doors.prepare([plan.wanted[-1]])[ADMIN]})
         cut_off = await self._workforce.drain(plan.drain)
         await self._close_admin()
         self._doors.close()
@@ -183,7 +185,7 @@ class Supervisor:
             self._notifier.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
             self._watcher.look()
             try:
-                plan = await asyncio.to_thread(self._load)
+                plan = await asyncio.to_thread(self._load_quietly)
                 await self._adopt(plan)
             except BadPlan as bad:
                 self._problems = bad.lines
@@ -200,6 +202,16 @@ class Supervisor:
 
     def _outcome(self, problems: list[str]) -> dict[str, Any]:
         return {"reloaded": not problems, "generation": self._generation, "problems": problems}
+
+    def _load_quietly(self) -> Plan:
+        """Read the configuration while the workers serve: they have the first call on the
+        processors. Only the thread that reads steps back (sched(7)).
+        """
+        with suppress(OSError):
+            usual = os.getpriority(os.PRIO_PROCESS, os.getpid())
+            me = threading.get_native_id()
+            os.setpriority(os.PRIO_PROCESS, me, min(usual + _STEP_BACK, 19))
+        return self._load()
 
     def _note_reload(self) -> None:
         good = not self._problems
@@ -220,7 +232,7 @@ class Supervisor:
         :raises ValueError: there are too many backends; nothing has changed.
         """
         number = self._generation + 1
-        prepared = self._doors.prepare(_wanted(plan))
+        prepared = self._doors.prepare(plan.wanted)
         try:
             orders = self._orders(plan, prepared, number)
             await self._workforce.adopt(plan.workers, orders)
@@ -257,7 +269,7 @@ class Supervisor:
         self._runner = AdminRunner(sources, plan.token)
         await self._runner.setup()
         # A copy: the site closes what it is given, and a door may stay open for longer.
-        await web.SockSite(self._runner, self._doors.opened(_ADMIN).dup()).start()
+        await web.SockSite(self._runner, self._doors.opened(ADMIN).dup()).start()
 
     async def _reopen_admin(self, plan: Plan) -> None:
         """Open it as another configuration says. Who is being answered may be the one who has asked
@@ -313,7 +325,7 @@ class Supervisor:
             self._handover = handover
 
     def _sockets(self) -> Sequence[socket.socket]:
-        return [self._doors.opened(wanted.name) for wanted in _wanted(self._plan)]
+        return [self._doors.opened(wanted.name) for wanted in self._plan.wanted]
 
     async def _give_way(self) -> None:
         _log.info("another gateway has taken over")
@@ -373,19 +385,11 @@ async def _finish(other: Takeover) -> None:
         _log.warning("the gateway before this one does not say that it leaves: %s", why)
 
 
-def _admin(plan: Plan) -> Wanted:
-    return Wanted(_ADMIN, plan.admin, _BACKLOG)
-
-
-def _wanted(plan: Plan) -> list[Wanted]:
-    return [*plan.doors, _admin(plan)]
-
-
 def _public(
     doors: Mapping[str, tuple[Door, socket.socket]],
 ) -> Mapping[str, tuple[Door, socket.socket]]:
     """Those that workers accept from."""
-    return {name: door for name, door in doors.items() if name != _ADMIN}
+    return {name: door for name, door in doors.items() if name != ADMIN}
 
 
 def _show(address: tuple[str, int]) -> str:
