@@ -44,7 +44,7 @@ def make_listener(name: str, settings: Settings, wired: Wired) -> Listener:
         requests_per_connection=limits.requests_per_connection,
         clock=time.monotonic,
         wall=time.time,
-        tls=_tls(name, wired),
+        tls=_tls(name, settings, wired),
     )
 
 
@@ -56,15 +56,20 @@ def adjust(listener: Listener, name: str, settings: Settings, wired: Wired) -> N
     """
     limits = settings.listen.limits
     listener.plane = wired.plane
-    listener.tls = _tls(name, wired)
+    listener.tls = _tls(name, settings, wired)
     listener.limits = _head_limits(settings)
     listener.patience = _patience(settings)
     listener.requests_per_connection = limits.requests_per_connection
     listener.tally.limit = limits.connections
 
 
-def _tls(name: str, wired: Wired) -> ssl.SSLContext | None:
-    return None if name == "plain" else wired.tls
+def _tls(name: str, settings: Settings, wired: Wired) -> ssl.SSLContext | None:
+    """How clients are met; None for plain HTTP, which nobody gets who has asked for TLS."""
+    if name == "plain" or settings.listen.tls is None:
+        return None
+    if wired.tls is None:
+        raise RuntimeError("listen.tls is configured, and there is nothing to encrypt with")
+    return wired.tls
 
 
 def _head_limits(settings: Settings) -> HeadLimits:

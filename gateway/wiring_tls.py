@@ -136,7 +136,9 @@ class Contexts:
     def _identity(self, at: Keys, certificate: str, key: str, use: str) -> Identity | None:
         before = len(self.notes.mistakes)
         pem = self.notes.read_file((*at, "certificate"), certificate)
-        chain = self._chain((*at, "certificate"), certificate, pem, use) if pem else None
+        chain = None
+        if pem is not None:
+            chain = self._chain((*at, "certificate"), certificate, pem, use)
         secret = self.notes.read_file((*at, "key"), key)
         if secret is not None and (wrong := judge_key(secret, chain)):
             self.notes.note((*at, "key"), f"{key} {wrong}")

@@ -12,6 +12,7 @@ from gateway.core.heads import HeadLimits
 from gateway.edge.phases import Patience
 from gateway.settings.schema import AccessLog
 from gateway.wiring_listening import adjust, make_listener, open_writer
+from tests.support.certificates import issue
 from tests.support.checking import FILE, SECRETS, demo
 from tests.support.wirings import wired_from
 
@@ -43,6 +44,22 @@ def test_every_setting_arrives_at_the_start_and_by_a_reload(tmp_path: Path) -> N
         )
         assert listener.requests_per_connection == 11
         assert listener.tally.limit == 7
+
+
+def test_who_has_asked_for_tls_never_gets_plain_http(tmp_path: Path) -> None:
+    issue("gateway.test").write(tmp_path, "c")
+    tls = "listen: {address: 127.0.0.1:8443, tls: {certificate: c.pem, key: c.key}}"
+    (tmp_path / FILE).write_text(demo(top=tls))
+    settings, source = load(tmp_path / FILE, SECRETS)
+    wired = wired_from(settings, source)
+    listener = make_listener("listen", settings, wired)
+    assert listener.tls is wired.tls is not None
+    assert make_listener("plain", settings, wired).tls is None
+    wired.tls = None
+    with pytest.raises(RuntimeError, match="nothing to encrypt with"):
+        make_listener("listen", settings, wired)
+    with pytest.raises(RuntimeError, match="nothing to encrypt with"):
+        adjust(listener, "listen", settings, wired)
 
 
 def test_the_access_log_is_open_when_it_is_promised(tmp_path: Path) -> None:

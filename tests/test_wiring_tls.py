@@ -132,6 +132,24 @@ def test_files_that_are_not_what_they_should_be(tmp_path: Path) -> None:
     )
 
 
+def test_empty_files_are_no_choice_of_plain_http(tmp_path: Path) -> None:
+    """As they are for a moment when somebody writes them anew."""
+    put(tmp_path, GOOD)
+    (tmp_path / "ca.pem").write_bytes(b"")
+    reports = {
+        "c.pem": f"{AT}.certificate: c.pem has no certificate in PEM",
+        "c.key": f"{AT}.key: c.key is not a private key in PEM",
+    }
+    for name, report in reports.items():
+        put(tmp_path, GOOD)
+        (tmp_path / name).write_bytes(b"")
+        assert check(tmp_path, demo(top=LISTEN % "")) == refused(report)
+    put(tmp_path, GOOD)
+    assert check(tmp_path, demo(top=LISTEN % ", client_ca: ca.pem")) == refused(
+        f"{AT}.client_ca: ca.pem has no certificate in PEM"
+    )
+
+
 def test_each_of_several_is_judged(tmp_path: Path) -> None:
     put(tmp_path, GOOD)
     put(tmp_path, issue("d.test", key=rsa_key(1024)), "d")
