@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmarks import (
     batching,
     idle,
+    lag,
     proxying,
     reloading,
     scraping,
@@ -30,6 +31,7 @@ PARTS = {
     "reload": reloading.run,
     "sharing": sharing.run,
     "slow": slow.run,
+    "lag": lag.run,
     "soak": soak.run,
     "workers": workers.run,
 }
@@ -49,7 +51,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=4, help="length of one measurement")
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each, interleaved")
     parser.add_argument("--connections", type=int, default=32, help="of proxying")
-    parser.add_argument("--minutes", type=float, default=60.0, help="length of the soak")
+    life = parser.add_argument_group("soak")
+    life.add_argument("--minutes", type=float, default=60.0, help="its length")
+    life.add_argument("--soak-workers", type=int, default=2, help="processes that serve")
+    life.add_argument("--reload-every", type=float, default=0.0, help="seconds; never if 0")
+    life.add_argument("--kill-every", type=float, default=0.0, help="seconds; never if 0")
     own = parser.add_argument_group("batching")
     own.add_argument(
         "--sections", nargs="+", choices=list(batching.SECTIONS), help="parts of it; all"

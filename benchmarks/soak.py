@@ -2,28 +2,33 @@
 
 The same as ``tests/e2e/test_lifecycle_soak.py`` does for half a minute: every answer is checked,
 the gateway's counters are compared with the clients' own, and memory and descriptors of all its
-processes are looked at twice a second.
+processes are looked at twice a second. ``--reload-every`` and ``--kill-every`` make it a life.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import tempfile
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import cycle
 from pathlib import Path
 
 from tests.support.gateways import GatewayProcess
 from tests.support.hashing import HashingBackend
-from tests.support.soaking import Look, Report, soak
+from tests.support.soaking import Disturbance, Look, Report, soak
 
 _CONFIGURATION = """
 listen: 127.0.0.1:0
 admin: 127.0.0.1:0
 access_log: access.log
+workers: {workers}
 endpoints:
   diabetes:
     auth: {{keys: {{primary: {{env: TEST_KEY}}}}}}
-    traffic: {{green: 25}}
+    traffic: {{green: {weight}}}
     deployments:
       blue: {{backends: ["{one}/blue", "{two}/blue"], concurrency: 64, batching: on}}
       green: {{backends: ["{two}/green"], concurrency: 64}}
@@ -38,12 +43,41 @@ def run(options: Namespace) -> None:
     seconds = options.minutes * 60
     print(f"Soak, {options.minutes:g} min, a fifth of it (at most 5 min) to warm up:\n")
     with tempfile.TemporaryDirectory() as name, HashingBackend() as one, HashingBackend() as two:
-        text = _CONFIGURATION.format(one=one.url, two=two.url)
-        with GatewayProcess(text, Path(name)) as gateway:
-            report = soak(gateway, seconds, warm_up=min(seconds / 5, 300), pause=0.01)
+        text = partial(
+            _CONFIGURATION.format, one=one.url, two=two.url, workers=options.soak_workers
+        )
+        with GatewayProcess(text(weight=25), Path(name)) as gateway:
+            report = soak(
+                gateway,
+                seconds,
+                warm_up=min(seconds / 5, 300),
+                pause=0.01,
+                disturbances=_disturbances(gateway, text, options),
+            )
     _show(report)
     if problems := report.problems():
         raise SystemExit("\n".join(problems))
+
+
+def _disturbances(
+    gateway: GatewayProcess, text: Callable[..., str], options: Namespace
+) -> list[Disturbance]:
+    """What is asked for."""
+    weights, found = cycle((5, 60, 25)), []
+
+    def reload() -> None:
+        gateway.configure(text(weight=next(weights)))
+        good, said = gateway.reload()
+        assert good, said
+
+    def kill() -> None:
+        os.kill(gateway.workers()[0], signal.SIGKILL)
+
+    if options.reload_every:
+        found.append(Disturbance(options.reload_every, reload))
+    if options.kill_every:
+        found.append(Disturbance(options.kill_every, kill, kills=True))
+    return found
 
 
 def _show(report: Report) -> None:

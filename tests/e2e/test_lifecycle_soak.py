@@ -6,13 +6,15 @@ The long one is ``python -m benchmarks soak``.
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
+from itertools import cycle
 from pathlib import Path
 
 import pytest
 
 from tests.support.gateways import GatewayProcess
 from tests.support.hashing import HashingBackend
-from tests.support.soaking import Look, Report, growth, soak
+from tests.support.soaking import Disturbance, Look, Report, growth, soak
 from tests.support.traffic import RIGHT, Account
 
 SECONDS, WARM_UP = 24.0, 12.0
@@ -21,10 +23,11 @@ CONFIGURATION = """
 listen: 127.0.0.1:0
 admin: 127.0.0.1:0
 access_log: access.log
+workers: 2
 endpoints:
   diabetes:
     auth: {{keys: {{primary: {{env: TEST_KEY}}}}}}
-    traffic: {{green: 25}}
+    traffic: {{green: {weight}}}
     deployments:
       blue: {{backends: ["{one}/blue", "{two}/blue"], concurrency: 64, batching: on,
         connections: {{max: 64, idle_timeout: 500ms}}}}
@@ -36,9 +39,16 @@ endpoints:
 @pytest.mark.timeout(90)
 def test_nothing_grows_and_nothing_is_lost(tmp_path: Path) -> None:
     with HashingBackend() as one, HashingBackend() as two:
-        text = CONFIGURATION.format(one=one.url, two=two.url)
-        with GatewayProcess(text, tmp_path) as gateway:
-            report = soak(gateway, SECONDS, warm_up=WARM_UP)
+        text = partial(CONFIGURATION.format, one=one.url, two=two.url)
+        weights = cycle((5, 60, 25))
+        with GatewayProcess(text(weight=25), tmp_path) as gateway:
+
+            def reload() -> None:
+                gateway.configure(text(weight=next(weights)))
+                good, said = gateway.reload()
+                assert good, said
+
+            report = soak(gateway, SECONDS, warm_up=WARM_UP, disturbances=[Disturbance(3, reload)])
         lines = (tmp_path / "access.log").read_text().count("\n")
     assert report.problems() == []
     assert lines == report.account.right, "every request is logged once"

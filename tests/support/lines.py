@@ -11,6 +11,7 @@ from typing import cast
 from tests.support.raw import Answer, Closed
 
 Address = tuple[str, int]
+GOODBYE = 0.3
 
 
 class Line(asyncio.Protocol):
@@ -82,9 +83,11 @@ class Line(asyncio.Protocol):
         return answer
 
     def close(self) -> None:
-        """Say that nothing more is asked; nobody waits for the other side's agreement."""
+        """Say that nothing more is asked. With TLS the other side has ``GOODBYE`` seconds to say
+        so, too."""
         if self._secure:
             self._transport.close()
+            asyncio.get_running_loop().call_later(GOODBYE, self._transport.abort)
         else:
             self._transport.abort()
 

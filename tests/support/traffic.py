@@ -22,7 +22,7 @@ from types import TracebackType
 import uvloop
 
 from tests.support.gateways import wait_until
-from tests.support.lines import Address, Line, open_line
+from tests.support.lines import GOODBYE, Address, Line, open_line
 from tests.support.questions import Question
 from tests.support.raw import Answer, Closed
 
@@ -191,6 +191,7 @@ class Traffic:
         async with asyncio.TaskGroup() as group:
             for number, kept in enumerate(self._clients):
                 group.create_task(self._client(number, kept))
+        await asyncio.sleep(GOODBYE + 0.1 if self._tls[0] else 0)
 
     async def _client(self, number: int, kept: bool) -> None:
         draw = random.Random(number)
