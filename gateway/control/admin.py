@@ -106,13 +106,17 @@ def admin_application(sources: AdminSources, token: str | None) -> web.Applicati
     """
     digest = hashlib.sha256(token.encode()).digest() if token else None
 
+    def may_know(request: web.Request) -> bool:
+        if digest is None:
+            return True
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        found = hashlib.sha256(given.strip().encode("utf-8", "surrogateescape")).digest()
+        return scheme.lower() == "bearer" and compare_digest(found, digest)
+
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if digest is not None and request.path not in _PUBLIC:
-            scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-            found = hashlib.sha256(given.strip().encode("utf-8", "surrogateescape")).digest()
-            if scheme.lower() != "bearer" or not compare_digest(found, digest):
-                raise web.HTTPUnauthorized(headers={"WWW-Authenticate": "Bearer"})
+        if request.path not in _PUBLIC and not may_know(request):
+            raise web.HTTPUnauthorized(headers={"WWW-Authenticate": "Bearer"})
         return await handler(request)
 
     async def healthz(request: web.Request) -> web.Response:
@@ -120,7 +124,9 @@ def admin_application(sources: AdminSources, token: str | None) -> web.Applicati
 
     async def readyz(request: web.Request) -> web.Response:
         reasons = sources.unready()
-        body = {"ready": not reasons, "reasons": reasons, **sources.status()}
+        # What is wrong with a file names paths and settings: not for everybody who may ask.
+        status = sources.status() if may_know(request) else {}
+        body = {"ready": not reasons, "reasons": reasons, **status}
         return _json(body, 503 if reasons else 200)
 
     async def metrics(request: web.Request) -> web.Response:

@@ -179,7 +179,14 @@ def test_head_is_get_without_the_body(opened: Admin, path: str) -> None:
 def test_t45_health_is_shown_to_everybody(
     guarded: Admin, path: str, authorization: str | None
 ) -> None:
-    assert guarded.get(path, authorization).status == 200
+    answer = guarded.get(path, authorization)
+    assert answer.status == 200
+    assert b"generation" not in answer.body
+
+
+def test_t45_what_is_wrong_with_a_file_is_for_those_who_have_the_token(guarded: Admin) -> None:
+    assert json.loads(guarded.get("/readyz").body) == {"ready": True, "reasons": []}
+    assert json.loads(guarded.get("/readyz", f"Bearer {TOKEN}").body)["generation"] == 3
 
 
 @pytest.mark.parametrize(
