@@ -39,7 +39,7 @@ bench-batch: $(VENV)/.bench ## Measure batching, and replace the results in the 
 	$(BIN)/python -m benchmarks batching --publish
 
 check-tools: ## Install the Debian programs that tests use, where that is possible
-	@scripts/tools.sh chromium slowhttptest $(if $(REQUIRE_TOOLS),prometheus)
+	@scripts/tools.sh chromium slowhttptest $(if $(REQUIRE_TOOLS),prometheus systemd-analyze:systemd)
 
 clean: ## Remove everything that was made
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,12 +1,12 @@
 #!/bin/sh
 # Makes sure that programs from Debian are there: installs them where that is possible without
 # asking, says what is missing where it is not. Tests that need a missing program are skipped by name,
-# unless REQUIRE_TOOLS is set.
+# unless REQUIRE_TOOLS is set. A word is the name of a program and of its package, or `program:package`.
 set -eu
 
 missing=""
 for tool in "$@"; do
-    command -v "$tool" >/dev/null 2>&1 || missing="$missing $tool"
+    command -v "${tool%:*}" >/dev/null 2>&1 || missing="$missing ${tool#*:}"
 done
 [ -n "$missing" ] || exit 0
 
@@ -24,9 +24,9 @@ if command -v apt-get >/dev/null 2>&1; then
     fi
 fi
 
-for tool in $missing; do
-    if ! command -v "$tool" >/dev/null 2>&1; then
-        echo "not there: $tool (install the Debian package of that name)" >&2
+for tool in "$@"; do
+    if ! command -v "${tool%:*}" >/dev/null 2>&1; then
+        echo "not there: ${tool%:*} (install the Debian package ${tool#*:})" >&2
         [ -z "${REQUIRE_TOOLS:-}" ] || exit 1
     fi
 done

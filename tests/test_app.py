@@ -224,9 +224,14 @@ def test_t18_the_soft_limit_is_raised_as_far_as_needed(tmp_path: Path) -> None:
     prefix = (tool("prlimit"), "--nofile=100:900")
     text = needs_files(300).replace("env: KEY", "env: TEST_KEY")
     with GatewayProcess(text, tmp_path, prefix=prefix) as gateway:
-        limits = Path(f"/proc/{gateway.process.pid}/limits").read_text()
-    (line,) = [line for line in limits.splitlines() if line.startswith("Max open files")]
-    assert line.split()[3:5] == ["480", "900"]
+        assert resource.prlimit(gateway.worker(), resource.RLIMIT_NOFILE) == (480, 900)
+        # And by a reload, for workers that run already.
+        worker = gateway.worker()
+        gateway.config.write_text(needs_files(500).replace("env: KEY", "env: TEST_KEY"))
+        gateway.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: gateway.metric("gateway_config_generation") == 2)
+        assert resource.prlimit(worker, resource.RLIMIT_NOFILE) == (680, 900)
+        assert gateway.worker() == worker
 
 
 @pytest.mark.parametrize(

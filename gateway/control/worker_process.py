@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -128,6 +130,11 @@ class WorkerProcess:
                 self._given.add(door.number)
                 socket.send_fds(self._passing, [b"%d" % door.number], [sock.fileno()])
         self._given = {door.number for door in message.doors}
+        with contextlib.suppress(OSError):  # it has ended, and `_ask` will tell
+            # Our limit has been raised as far as this configuration needs it, theirs as far as the
+            # first one did.
+            limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.prlimit(self.pid, resource.RLIMIT_NOFILE, limits)
         answer = await self._ask(message)
         if isinstance(answer, Refused):
             raise CannotServe(answer.why)

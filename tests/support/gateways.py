@@ -66,8 +66,12 @@ class GatewayProcess:
         *,
         environment: Mapping[str, str] | None = None,
         prefix: tuple[str, ...] = (),
+        inherited: tuple[int, ...] = (),
     ) -> None:
-        """:param prefix: a command that the gateway is started by, such as ``prlimit``."""
+        """
+        :param prefix: a command that the gateway is started by, such as ``prlimit``.
+        :param inherited: descriptors that this command gets.
+        """
         self.folder = folder
         self.config = folder / "gateway.yaml"
         self.config.write_text(configuration)
@@ -76,6 +80,7 @@ class GatewayProcess:
         self.admin = ("", 0)
         self._environment = {"TEST_KEY": KEY, "TEST_SECOND_KEY": SECOND_KEY, **(environment or {})}
         self._prefix = prefix
+        self._inherited = inherited
         self.process: subprocess.Popen[bytes]
 
     def __enter__(self) -> GatewayProcess:
@@ -99,6 +104,7 @@ class GatewayProcess:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
+                pass_fds=self._inherited,
             )
         give_up = time.monotonic() + 15
         while (match := _LISTENING.search(self.log())) is None:
