@@ -14,6 +14,8 @@ ENV PATH=/opt/scoring-gateway/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1
 USER 10001
 EXPOSE 8080 9090
+# The supervisor can be process 1: it waits for its workers and stops them.
+STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=2s --start-period=5s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:9090/healthz', timeout=2)"]
 ENTRYPOINT ["scoring-gateway"]

@@ -24,6 +24,7 @@ from gateway.control.verification import VerificationPlan, run_verification
 from gateway.core.backends import parse_backend
 from gateway.installation import UnsafeInstallation, check_installation
 from gateway.logs import configure_logging
+from gateway.manual import manual
 from gateway.settings.differences import differences
 from gateway.settings.loading import BadConfiguration, Source, read_source, validate
 from gateway.settings.notes import Notes
@@ -62,13 +63,14 @@ def main() -> None:
     """
 
 
-@main.command("serve")
+@main.command("serve", epilog=manual("serve"))
 @_CONFIG
 def serve_command(config: Path) -> None:
     """Run the gateway until SIGTERM or SIGINT.
 
-    Both let the requests in flight finish, for at most `listen.timeouts.drain`. A second signal
-    ends the program at once.
+    Both let the requests in flight finish: the gateway is unready for
+    `listen.timeouts.drain_delay`, then accepts nothing more and waits for at most
+    `listen.timeouts.drain`.
     """
     configure_logging()
     try:
@@ -83,12 +85,13 @@ def serve_command(config: Path) -> None:
     sys.exit(status)
 
 
-@main.command("check")
+@main.command("check", epilog=manual("check"))
 @_CONFIG
 def check_command(config: Path) -> None:
     """Judge a configuration file, with secrets and keys, and report every mistake.
 
-    Exits 0 if the file can be served, 2 if not.
+    Opens no port and changes nothing. A file that is good here can be served by an installation of
+    the same version, if its addresses can be had.
     """
     try:
         judged = judge(config)
@@ -106,7 +109,7 @@ def check_command(config: Path) -> None:
     click.echo(f"{config}: good ({counts})")
 
 
-@main.command("reload")
+@main.command("reload", epilog=manual("reload"))
 @_CONFIG
 @_ADMIN
 def reload_command(config: Path, admin: str | None) -> None:
@@ -144,7 +147,7 @@ def reload_command(config: Path, admin: str | None) -> None:
     click.echo(f"reloaded: generation {answer['generation']} serves")
 
 
-@main.command("diff")
+@main.command("diff", epilog=manual("diff"))
 @_CONFIG
 @click.option(
     "--against",
@@ -160,8 +163,6 @@ def diff_command(config: Path, against: Path | None, admin: str | None) -> None:
     difference by its keys: added, removed, or old -> new. Sources of secrets are never shown, and
     contents of files that the configuration names are not compared. `check` judges a file more
     thoroughly.
-
-    Exits 0 if nothing would change, 1 if something would, and 2 if that cannot be told.
     """
     if against is not None and admin is not None:
         raise click.UsageError("--against and --admin are two different things to compare with")
@@ -183,7 +184,7 @@ def diff_command(config: Path, against: Path | None, admin: str | None) -> None:
     sys.exit(1 if found else 0)
 
 
-@main.command("verify-batching")
+@main.command("verify-batching", epilog=manual("verify-batching"))
 @_CONFIG
 @click.option("--endpoint", required=True, metavar="NAME", help="Endpoint of the configuration.")
 @click.option("--deployment", metavar="NAME", help="Its deployment, if there are several.")
@@ -212,8 +213,7 @@ def verify_batching_command(
     """Find out whether merging requests changes the answers of a model.
 
     Scores the sample at the deployment's containers, directly, each request alone (twice) and
-    merged with others in many ways, and compares the answers. Exits 0 if merging is safe, 1 if it
-    is not or if that could not be found out, and 2 for a wrong call.
+    merged with others in many ways, and compares the answers.
     """
     try:
         plan = _plan_verification(config, endpoint, deployment, backend)
@@ -236,7 +236,7 @@ def verify_batching_command(
     sys.exit(0 if safe else 1)
 
 
-@main.command("demo")
+@main.command("demo", epilog=manual("demo"))
 @click.option("--check", is_flag=True, help="Score once, stop everything and exit 0 or 1.")
 @click.option(
     "--load",
@@ -276,7 +276,7 @@ def demo_command(check: bool, with_load: bool, config: Path | None) -> None:
         sys.exit(130)
 
 
-@main.command("schema")
+@main.command("schema", epilog=manual("schema"))
 def schema_command() -> None:
     """Print the JSON Schema of the configuration file, for editors."""
     click.echo(json.dumps(json_schema(), indent=2))

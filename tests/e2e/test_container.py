@@ -4,7 +4,9 @@ to, and no process above it that would clean up after it.
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from tests.support.gateways import GatewayProcess, minimal, wait_until
 from tests.support.tools import tool
 from tests.support.usage import family
 
+ROOT = Path(__file__).resolve().parents[2]
 USER = 10001
 # Without any rights, in a file system of its own that is read-only; and as process 1.
 PRIVILEGES = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--no-new-privs",
@@ -39,6 +42,24 @@ def sealed(folder: Path) -> tuple[str, ...]:
             f"mount -o remount,ro {closed[-1]} && {script}"
         )
     return "unshare", "--mount", "sh", "-c", script, "sh"
+
+
+def test_the_image_gets_what_it_is_made_of_and_runs_as_the_manifests_say() -> None:
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    admitted = {line[1:] for line in (ROOT / ".dockerignore").read_text().split() if line[0] == "!"}
+    copied = {name for line in lines if line.startswith("COPY ") and "--from" not in line
+              for name in line.split()[1:-1]}  # fmt: skip
+    assert copied == admitted
+    assert all((ROOT / name).exists() for name in copied)
+    assert f"USER {USER}" in lines
+    (pod,) = re.findall(
+        r"runAsUser: (\d+)", (ROOT / "deploy/kubernetes/deployment.yaml").read_text()
+    )
+    assert int(pod) == USER
+    (entry,) = [json.loads(line[11:]) for line in lines if line.startswith("ENTRYPOINT ")]
+    (arguments,) = [json.loads(line[4:]) for line in lines if line.startswith("CMD ")]
+    assert entry == ["scoring-gateway"]
+    assert arguments == ["serve", "--config", "/etc/scoring-gateway/gateway.yaml"]
 
 
 def needs(*command: str) -> None:
