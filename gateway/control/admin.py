@@ -106,16 +106,9 @@ def admin_application(sources: AdminSources, token: str | None) -> web.Applicati
     """
     digest = hashlib.sha256(token.encode()).digest() if token else None
 
-    def may_know(request: web.Request) -> bool:
-        if digest is None:
-            return True
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        found = hashlib.sha256(given.strip().encode("utf-8", "surrogateescape")).digest()
-        return scheme.lower() == "bearer" and compare_digest(found, digest)
-
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path not in _PUBLIC and not may_know(request):
+        if request.path not in _PUBLIC and not _knows_token(request, digest):
             raise web.HTTPUnauthorized(headers={"WWW-Authenticate": "Bearer"})
         return await handler(request)
 
@@ -125,7 +118,7 @@ def admin_application(sources: AdminSources, token: str | None) -> web.Applicati
     async def readyz(request: web.Request) -> web.Response:
         reasons = sources.unready()
         # What is wrong with a file names paths and settings: not for everybody who may ask.
-        status = sources.status() if may_know(request) else {}
+        status = sources.status() if _knows_token(request, digest) else {}
         body = {"ready": not reasons, "reasons": reasons, **status}
         return _json(body, 503 if reasons else 200)
 
@@ -164,6 +157,15 @@ def admin_application(sources: AdminSources, token: str | None) -> web.Applicati
         ]
     )
     return application
+
+
+def _knows_token(request: web.Request, digest: bytes | None) -> bool:
+    """Whether who asks has the token with this digest; everybody has where none is wanted."""
+    if digest is None:
+        return True
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    found = hashlib.sha256(given.strip().encode("utf-8", "surrogateescape")).digest()
+    return scheme.lower() == "bearer" and compare_digest(found, digest)
 
 
 def _refusal(status: int, headers: Mapping[str, str]) -> web.Response:
