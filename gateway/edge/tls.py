@@ -230,9 +230,18 @@ class Secured(asyncio.Protocol, asyncio.Transport):
         return self._raw.get_extra_info(name, default)
 
     def write(self, data: Any) -> None:
-        if data and not self._said_goodbye:
+        if not data or self._said_goodbye:
+            return
+        if len(data) <= PORTION:
             self._tls.write(data)
             self._raw.write(self._outgoing.read())
+            return
+        pieces: list[bytes] = []
+        view = memoryview(data)
+        for at in range(0, len(data), PORTION):
+            self._tls.write(view[at : at + PORTION])
+            pieces.append(self._outgoing.read())
+        self._raw.writelines(pieces)
 
     def writelines(self, list_of_data: Any) -> None:
         self.write(b"".join(list_of_data))

@@ -6,17 +6,22 @@ import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import ClassVar
+
+import yaml
 
 from tests.support.raw import Answer, RawClient, request
+from tests.support.raw_tls import TlsClient
 from tests.support.usage import (
     descriptors,
     family,
@@ -53,11 +58,32 @@ def minimal(backend: str, more: str = "", top: str = "") -> str:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class OverTls:
+    """A certificate for the gateway, written to files, and the settings of a client."""
+
+    certificate: Path
+    key: Path
+    client: ssl.SSLContext
+
+    def put_in(self, configuration: str) -> str:
+        """The configuration with ``listen.tls``."""
+        data = yaml.safe_load(configuration)
+        listen = data["listen"]
+        if not isinstance(listen, dict):
+            listen = data["listen"] = {"address": listen}
+        listen["tls"] = {"certificate": str(self.certificate), "key": str(self.key)}
+        return yaml.safe_dump(data, sort_keys=False)
+
+
 class GatewayProcess:
     """``python -m gateway serve`` on a configuration text. Use as a context manager.
 
     Ports given as 0 are chosen by the system and found in the start-up line of the log.
     """
+
+    #: Set where tests that know nothing of TLS are to be run over it.
+    over_tls: ClassVar[OverTls | None] = None
 
     def __init__(
         self,
@@ -74,6 +100,8 @@ class GatewayProcess:
         """
         self.folder = folder
         self.config = folder / "gateway.yaml"
+        if self.over_tls is not None:
+            configuration = self.over_tls.put_in(configuration)
         self.config.write_text(configuration)
         self.log_path = folder / "gateway.log"
         self.address = ("", 0)
@@ -165,6 +193,8 @@ class GatewayProcess:
         return [entry for entry in self.log_entries() if entry.get("level") == "error"]
 
     def client(self, timeout: float = 10.0) -> RawClient:
+        if self.over_tls is not None:
+            return TlsClient(self.address, timeout, self.over_tls.client)
         return RawClient(self.address, timeout)
 
     def ask(self, data: bytes | None = None, *, head_only: bool = False) -> Answer:

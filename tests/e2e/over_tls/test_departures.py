@@ -1,0 +1,3 @@
+"""tests/e2e/test_departures.py over TLS."""
+
+from tests.e2e.test_departures import *  # noqa: F403  tests and fixtures are found by their names
