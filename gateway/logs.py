@@ -87,6 +87,7 @@ def configure_logging(level: int = logging.INFO, worker: int | None = None) -> N
 
     :param worker: see ``JsonFormatter``.
     """
+    sys.unraisablehook = _log_unraisable
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(worker))
     handler.addFilter(FloodGate())
@@ -94,3 +95,16 @@ def configure_logging(level: int = logging.INFO, worker: int | None = None) -> N
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("gateway").setLevel(level)
+
+
+def _log_unraisable(event: sys.UnraisableHookArgs) -> None:
+    """What went wrong where nobody could be told, as one event like all others.
+
+    A client may ask for a server name that is no text. It is refused and counted as a failed
+    handshake; that Python has no way to pass the exception on is no event (reliability.md T17).
+    """
+    error = event.exc_value
+    if isinstance(error, UnicodeDecodeError) and isinstance(event.object, bytes):
+        return
+    trace = (type(error), error, event.exc_traceback) if error is not None else None
+    logging.getLogger("gateway").error("ignored in %r", event.object, exc_info=trace)

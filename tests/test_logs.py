@@ -10,6 +10,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -156,7 +157,9 @@ def test_t43_what_was_held_back_is_said_even_if_nothing_follows() -> None:
 def logging_restored() -> Iterator[None]:
     root, own = logging.getLogger(), logging.getLogger("gateway")
     before = root.handlers[:], root.level, own.level
+    hook = sys.unraisablehook
     yield
+    sys.unraisablehook = hook
     root.handlers[:] = before[0]
     root.setLevel(before[1])
     own.setLevel(before[2])
@@ -192,3 +195,25 @@ def test_t43_a_flood_is_held_back_at_the_handler(monkeypatch: pytest.MonkeyPatch
     lines = stream.getvalue().splitlines()
     # The loop may cross into another second or two on a slow machine.
     assert BURST <= len(lines) <= 4 * BURST
+
+
+@pytest.mark.usefixtures("logging_restored")
+def test_what_cannot_be_raised_is_an_event_like_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    configure_logging()
+
+    def tell(what: object, error: BaseException | None) -> None:
+        sys.unraisablehook(
+            SimpleNamespace(
+                exc_type=type(error), exc_value=error, exc_traceback=None, err_msg=None, object=what
+            )
+        )
+
+    # A server name that is no text: see test_a_name_that_is_none_is_no_event.
+    tell(b"\xff", UnicodeDecodeError("ascii", b"\xff", 0, 1, "ordinal not in range(128)"))
+    tell(test_what_cannot_be_raised_is_an_event_like_others, ValueError("why"))
+    tell(None, None)
+    told = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [entry["level"] for entry in told] == ["error", "error"]
+    assert "ValueError: why" in told[0]["exception"]

@@ -16,10 +16,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import yaml
 
+from tests.support.certificates import HOST
 from tests.support.raw import Answer, RawClient, request
 from tests.support.raw_tls import TlsClient
 from tests.support.usage import (
@@ -202,6 +203,12 @@ class GatewayProcess:
         with self.client() as client:
             client.send(request(key=KEY) if data is None else data)
             return client.answer(head_only)
+
+    def ask_over(self, context: ssl.SSLContext, host: str | None = HOST) -> Answer:
+        """Send a good request on a new connection with TLS."""
+        with TlsClient(self.address, 10.0, context, host) as client:
+            client.send(request(key=KEY))
+            return client.answer()
 
     def admin_get(self, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, str]:
         """Status and body of a page of the admin port."""
