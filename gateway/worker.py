@@ -228,6 +228,10 @@ class Worker:
         prepared.wired.adopt()
         self._wired = prepared.wired
         self._settings, self._base = prepared.settings, prepared.base
+        # Wherever somebody is connected, at an address that is left as well: a key that is taken
+        # back opens nothing any more.
+        for listener in (*self._listeners.values(), *self._leaving):
+            listener.plane = self._wired.plane
         for door in prepared.doors:
             if door.number in self._listeners:
                 adjust(self._listeners[door.number], door.name, self._settings, self._wired)

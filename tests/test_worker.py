@@ -247,6 +247,31 @@ def test_an_address_that_is_not_wanted_any_more_finishes_what_it_has(tmp_path: P
     run(story())
 
 
+def test_a_key_that_is_taken_back_opens_nothing_at_an_address_that_is_left(tmp_path: Path) -> None:
+    async def story() -> None:
+        with FakeBackend(answering()) as backend:
+            text = minimal(backend.url)
+            async with Overseer() as overseer:
+                first = await serving(overseer, write(tmp_path, text))
+                with RawClient(first, 10) as kept, RawClient(first, 10) as other:
+                    for client in (kept, other):
+                        client.send(request(key=KEY))
+                        assert (await asyncio.to_thread(client.answer)).status == 200
+                    for number in (2, 3):
+                        path = write(tmp_path, text)
+                        keys = {**ENVIRONMENT, "TEST_KEY": f"{number}-{SECOND_KEY}"}
+                        overseer.prepare(path, keys, [overseer.door(number)])
+                        await overseer.hears(Prepared)
+                        overseer.commit()
+                        await overseer.hears(Running)
+                        # The first reload leaves the address, the second one is after that.
+                        client = (kept, other)[number - 2]
+                        client.send(request(key=KEY))
+                        assert (await asyncio.to_thread(client.answer)).status == 401
+
+    run(story())
+
+
 def test_documents_are_fetched_by_the_supervisor() -> None:
     async def story() -> None:
         async with Overseer() as overseer:
