@@ -11,6 +11,7 @@ from benchmarks import (
     batching,
     idle,
     lag,
+    lifecycle,
     proxying,
     reloading,
     scraping,
@@ -32,6 +33,7 @@ PARTS = {
     "sharing": sharing.run,
     "slow": slow.run,
     "lag": lag.run,
+    "lifecycle": lifecycle.run,
     "soak": soak.run,
     "workers": workers.run,
 }

@@ -1,8 +1,9 @@
 """How late the event loop is while the largest bodies that it looks into come one after the other.
 
-Three clients send JSON of 1 MiB, of the kinds that are most costly to look into, to a deployment
-that merges requests, each twice a second; one uploads 100 MiB at a time; sixteen others ask for
-little. The gateway, which has a core of its own, notes how late its loop is twenty times a second.
+Three clients send JSON of 1 MiB, of the kinds that are most costly to look into, each twice a
+second, to a deployment that merges requests and to one that does not; one uploads 100 MiB at a
+time; sixteen others ask for little. The gateway, which has a core of its own, notes how late its
+loop is twenty times a second.
 """
 
 from __future__ import annotations
@@ -48,15 +49,25 @@ _BODIES = {
 
 def run(options: Namespace) -> None:
     check_cores()
-    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
-        folder = Path(name)
+    os.sched_setaffinity(0, {OTHER_CORE})
+    print("| batching | looks | p99 at most | p99.9 at most | large | small, their p99 |")
+    print("|---|---|---|---|---|---|")
+    for batching in ("off", "on"):
+        with tempfile.TemporaryDirectory() as name:
+            print(f"| {batching} | {_measure(Path(name), batching)} |", flush=True)
+    os.sched_setaffinity(0, {PROXY_CORE, OTHER_CORE})
+    print()
+
+
+def _measure(folder: Path, batching: str) -> str:
+    """One setting, as the cells of the table."""
+    with ExitStack() as stack:
         port = stack.enter_context(backend(folder))
         hashing = stack.enter_context(HashingBackend())
-        os.sched_setaffinity(0, {OTHER_CORE})
-        text, core = _configuration(hashing.url, port), ("taskset", "-c", str(PROXY_CORE))
+        text = _configuration(hashing.url, port, batching)
+        core = ("taskset", "-c", str(PROXY_CORE))
         gateway = stack.enter_context(GatewayProcess(text, folder, prefix=core))
-        clients = Traffic(gateway.address, Scoring(), kept=16, fresh=2)
-        traffic = stack.enter_context(clients)
+        traffic = stack.enter_context(Traffic(gateway.address, Scoring(), kept=16, fresh=2))
         traffic.more(100)
         before, _ = parse(gateway.admin_get("/metrics")[1])
         with _sending(gateway.address):
@@ -71,19 +82,15 @@ def run(options: Namespace) -> None:
         if key.startswith(_NAME)
     }
     count = max(grown.values())
-    print(f"Lateness of the loop in {SECONDS:g} s with {large:.0f} bodies of {_SIZE >> 20} MiB "
-          f"and {_UPLOAD >> 20} MiB, {account.right} small ones:\n")  # fmt: skip
-    print("| at most | of all looks |\n|---|---|")
-    for bound, value in sorted(grown.items()):
-        print(f"| {bound * 1000:g} ms | {value / count:.3%} |")
-    within = min(bound for bound, value in grown.items() if value >= 0.999 * count)
-    worst = max(value for key, value in after.items() if "lag_max_seconds" in key)
-    print(f"\np99.9 at most {within * 1000:g} ms, worst {worst * 1000:.1f} ms; "
-          f"small ones: p99 {account.slowest(0.99) * 1000:.1f} ms")  # fmt: skip
-    print()
+    within, most = (
+        min(bound for bound, value in grown.items() if value >= share * count) * 1000
+        for share in (0.99, 0.999)
+    )
+    small = f"{account.right}, {account.slowest(0.99) * 1000:.1f} ms"
+    return f"{count:.0f} | {within:g} ms | {most:g} ms | {large:.0f} | {small}"
 
 
-def _configuration(hashing: str, port: int) -> str:
+def _configuration(hashing: str, port: int, batching: str) -> str:
     return f"""
 listen: 127.0.0.1:0
 admin: 127.0.0.1:0
@@ -95,7 +102,8 @@ endpoints:
   large:
     auth: none
     limits: {{body: {_UPLOAD + _SIZE}B}}
-    deployments: {{blue: {{backends: ["http://127.0.0.1:{port}"], concurrency: 8, batching: on}}}}
+    deployments: {{blue: {{backends: ["http://127.0.0.1:{port}"], concurrency: 8,
+      batching: {batching}}}}}
 """
 
 
