@@ -15,7 +15,7 @@ help: ## Show what can be made
 demo: $(VENV)/.demo ## Run the gateway in front of two real scoring containers
 	$(BIN)/scoring-gateway demo
 
-test: $(VENV)/.test check-tools lint ## Lint, type-check and run every test
+test: $(VENV)/.test $(VENV)/.sslyze check-tools lint ## Lint, type-check and run every test
 	$(BIN)/pytest
 
 soak: $(VENV)/.test ## Try for a quarter of an hour to make batching change an answer
@@ -39,7 +39,7 @@ bench-batch: $(VENV)/.bench ## Measure batching, and replace the results in the 
 	$(BIN)/python -m benchmarks batching --publish
 
 check-tools: ## Install the Debian programs that tests use, where that is possible
-	@scripts/tools.sh chromium slowhttptest $(if $(REQUIRE_TOOLS),prometheus systemd-analyze:systemd)
+	@scripts/tools.sh chromium slowhttptest openssl curl $(if $(REQUIRE_TOOLS),prometheus systemd-analyze:systemd)
 
 clean: ## Remove everything that was made
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -55,6 +55,12 @@ $(VENV)/.demo: pyproject.toml $(VENV)/bin/python
 $(VENV)/.test: pyproject.toml $(VENV)/bin/python
 	$(PIP) install --quiet --editable '.[test]'
 	@touch $@ $(VENV)/.demo
+
+# On its own: it wants an older cryptography than the gateway is tested with.
+$(VENV)/.sslyze: $(VENV)/bin/python
+	$(PYTHON) -m venv $(VENV)/sslyze
+	$(VENV)/sslyze/bin/pip install --quiet 'sslyze>=6.3,<7'
+	@touch $@
 
 $(VENV)/.bench: pyproject.toml $(VENV)/bin/python
 	$(PIP) install --quiet --editable '.[bench]'

@@ -19,6 +19,7 @@ from benchmarks import (
     slow,
     soak,
     streaming,
+    tls,
     workers,
 )
 from benchmarks.machine import describe
@@ -27,6 +28,7 @@ PARTS = {
     "proxying": proxying.run,
     "idle": idle.run,
     "streaming": streaming.run,
+    "tls": tls.run,
     "scraping": scraping.run,
     "batching": batching.run,
     "reload": reloading.run,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.engine.pools import Pool
 from gateway.settings.loading import Source, parse_source, validate
 from gateway.settings.mistakes import Mistake
 from gateway.wired import Wired
@@ -262,7 +263,9 @@ async def never(_: object) -> Any:
     raise AssertionError("nothing is connected here")
 
 
-def build(folder: Path, text: str, **more: Any) -> tuple[Wired, list[Mistake]]:
+def build(
+    folder: Path, text: str, previous: Wired | None = None, **more: Any
+) -> tuple[Wired, list[Mistake]]:
     settings, mistakes = validate(source := parse_source(text, Source("gateway.yaml", folder)))
     assert settings is not None
     assert mistakes == []
@@ -277,7 +280,7 @@ def build(folder: Path, text: str, **more: Any) -> tuple[Wired, list[Mistake]]:
         environment=SECRETS,
         **more,
     )
-    return wire(settings, source, tools)
+    return wire(settings, source, tools, previous)
 
 
 def test_when_certificates_expire(tmp_path: Path) -> None:
@@ -341,3 +344,44 @@ def test_names_open_their_endpoint(tmp_path: Path) -> None:
     gate = wired.endpoints["demo"].gate
     assert gate.certificates == ("cn:A", "dns:b.test")
     assert not gate.is_open
+
+
+def test_what_has_not_changed_is_used_again(tmp_path: Path) -> None:
+    """Clients resume their sessions, and connections to containers stay."""
+    put(tmp_path, GOOD)
+    put(tmp_path, ROOT, "ca")
+    text = demo(top=LISTEN % "", deployments=SECURE % ", tls: {ca: ca.pem}")
+    first, _ = build(tmp_path, text)
+    again, _ = build(tmp_path, text, first)
+    assert again.tls is first.tls is not None
+    assert pools(again) == pools(first)
+    put(tmp_path, issue(HOST, by=ROOT))
+    renewed, _ = build(tmp_path, text, again)
+    assert renewed.tls is not first.tls
+    assert pools(renewed) == pools(first)
+
+
+def test_who_is_trusted_otherwise_is_called_anew(tmp_path: Path) -> None:
+    """No connection outlives the trust that it was opened with."""
+    put(tmp_path, ROOT, "ca")
+    text = demo(deployments=SECURE % ", tls: {ca: ca.pem}")
+    first, _ = build(tmp_path, text)
+    put(tmp_path, authority("Another"), "ca")
+    other, _ = build(tmp_path, text, first)
+    named, _ = build(tmp_path, text.replace("ca.pem", "ca.pem, server_name: m"), other)
+    assert not set(pools(first)) & set(pools(other))
+    assert not set(pools(other)) & set(pools(named))
+
+
+def pools(wired: Wired) -> list[Pool]:
+    return list(wired.made["demo", "blue"].pools.values())
+
+
+def test_a_file_that_was_moved_is_the_same(tmp_path: Path) -> None:
+    """Where the file has changed and not what it says, nothing is made anew."""
+    put(tmp_path, ROOT, "ca")
+    put(tmp_path, ROOT, "moved")
+    first, _ = build(tmp_path, demo(deployments=SECURE % ", tls: {ca: ca.pem}"))
+    moved, _ = build(tmp_path, demo(deployments=SECURE % ", tls: {ca: moved.pem}"), first)
+    (one,), (other,) = pools(first), pools(moved)
+    assert one.encryption == other.encryption

@@ -10,6 +10,11 @@ from typing import Any, Protocol
 from gateway.core.certificates import holder_names
 from gateway.edge.tls import Secured
 
+_NOT_PLAIN = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    b"Content-Length: 31\r\nConnection: close\r\n\r\nThis port is for https:// only\n"
+)
+
 
 class Usher(Protocol):
     """Who looks after handshakes."""
@@ -71,6 +76,11 @@ class ServerSide(Secured):
             self._names = holder_names(certificate)
         self._usher.ended(self, "resumed" if self._tls.session_reused else "full")
         return self._factory()
+
+    def _last_words(self, error: ssl.SSLError | ValueError) -> bytes:
+        # Whoever has mistaken the port sees why, not only that.
+        plain = isinstance(error, ssl.SSLError) and error.reason == "HTTP_REQUEST"
+        return _NOT_PLAIN if plain else b""
 
     def _failed(self, error: ssl.SSLError | ValueError) -> None:
         self._usher.ended(self, "failed")

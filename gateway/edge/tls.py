@@ -75,6 +75,10 @@ class Secured(asyncio.Protocol, asyncio.Transport):
         """The handshake is done: who is to speak now."""
         raise NotImplementedError
 
+    def _last_words(self, error: ssl.SSLError | ValueError) -> bytes:
+        """What is said, unencrypted, when the handshake has come to nothing."""
+        return b""
+
     def _failed(self, error: ssl.SSLError | ValueError) -> None:
         """The handshake has come to nothing. The connection closes when the alert is out."""
         raise NotImplementedError
@@ -108,6 +112,7 @@ class Secured(asyncio.Protocol, asyncio.Transport):
             return
         except (ssl.SSLError, ValueError) as error:  # a wrong host name may be a ValueError
             self._flush()  # the alert that says why
+            self._raw.write(self._last_words(error))
             self._raw.close()
             self._failed(error)
             return

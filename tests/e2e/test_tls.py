@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tests.support.backends import FakeBackend, answering
 from tests.support.certificates import HOST, authority, issue, rsa_key
 from tests.support.gateways import KEY, GatewayProcess, wait_until
-from tests.support.raw import request
+from tests.support.raw import RawClient, request
 from tests.support.raw_tls import TlsClient
 from tests.support.resources import room_for
 from tests.support.tls import ROOT, asking
@@ -313,11 +313,13 @@ def test_python_scores(gateway: GatewayProcess, backend: FakeBackend) -> None:
     assert backend.seen[-1].header("x-forwarded-proto") == "https"
 
 
-def test_whoever_speaks_plain_text_is_told_by_an_alert(gateway: GatewayProcess) -> None:
+def test_whoever_has_mistaken_the_port_is_told_so(gateway: GatewayProcess) -> None:
     before = gateway.metric("gateway_tls_handshakes_total", result="failed")
-    with socket.create_connection(gateway.address, 5) as plain:
-        plain.sendall(request(key=KEY))
-        assert b"HTTP" not in plain.recv(100)
+    with RawClient(gateway.address) as plain:
+        plain.send(request(key=KEY))
+        answer = plain.answer()
+        assert (answer.status, answer.text) == (400, "This port is for https:// only\n")
+        assert plain.is_closed()
     after = gateway.metric("gateway_tls_handshakes_total", result="failed")
     assert after == before + 1
 

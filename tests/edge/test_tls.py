@@ -131,6 +131,13 @@ def test_a_broken_record_ends_the_connection_with_an_alert() -> None:
             stage.far.heard()
 
 
+def test_nonsense_is_refused_with_an_alert() -> None:
+    with Stage() as stage:
+        stage.loop.perform(lambda: stage.transport.deliver(b"\x16\x03\x01\x00\x04nope"))
+        assert stage.results == ["failed", "gone"]
+        assert stage.transport.sent[:1] == b"\x15"
+
+
 def test_a_reset_is_passed_on() -> None:
     with Stage().open() as stage:
         stage.loop.perform(lambda: stage.transport.deliver(ConnectionResetError()))
@@ -150,10 +157,11 @@ def test_a_client_that_leaves_during_the_handshake(last: Exception | None) -> No
         assert "in handshake" in repr(stage.secured)
 
 
-def test_plain_text_is_refused_with_an_alert() -> None:
+def test_plain_text_is_refused() -> None:
     with Stage() as stage:
         stage.loop.perform(lambda: stage.transport.deliver(b"GET / HTTP/1.1\r\n\r\n"))
         assert stage.results == ["failed", "gone"]
+        assert stage.transport.sent.startswith(b"HTTP/1.1 400 ")
         assert stage.transport.lost
 
 
