@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.control.families import FAMILIES, LAYOUTS, WIDTHS, Column
+from gateway.core.gates import OUTCOMES
 from gateway.core.series import Reporter
 from tests.support.counted import made_up
 
@@ -39,7 +40,7 @@ def test_the_numbers_of_a_block_are_as_many_as_its_layout_has() -> None:
     """With something in the last place of everything, a block ends where its layout does."""
     statistics = made_up()
     statistics.unrouted.duration.observe(1.0)
-    statistics.endpoints[0].authentications["wrong_token"] = 1
+    statistics.endpoints[0].authentications[OUTCOMES[-1]] = 1
     report = Reporter().report(statistics)
     blocks: dict[str, int] = {}
     for number, block in report.changes.items():
