@@ -88,8 +88,9 @@ class World:
         return found
 
 
-@pytest.fixture(params=["false", "true"], ids=["asked", "watching"])
+@pytest.fixture
 def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
+    """:param request: whether the gateway watches its files."""
     issue(HOST, by=ROOT).write(tmp_path, "gateway")
     with (
         HashingBackend() as backend,
@@ -168,6 +169,7 @@ def test_what_cannot_be_used_changes_nothing(world: World) -> None:
         assert gateway.admin_get("/readyz")[0] == 200
 
 
+@pytest.mark.parametrize("world", ["false"], indirect=True)
 def test_who_trusts_another_authority_is_counted_as_unconnected(world: World) -> None:
     """The clients of these tests do look at what they are shown."""
 

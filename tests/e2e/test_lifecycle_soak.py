@@ -17,7 +17,7 @@ from tests.support.hashing import HashingBackend
 from tests.support.soaking import Disturbance, Look, Report, growth, soak
 from tests.support.traffic import RIGHT, Account
 
-SECONDS, WARM_UP = 24.0, 12.0
+SECONDS, WARM_UP = 16.0, 8.0
 
 CONFIGURATION = """
 listen: 127.0.0.1:0

@@ -22,7 +22,7 @@ from tests.support.hashing import HashingBackend
 from tests.support.questions import Scoring
 from tests.support.traffic import RIGHT, UNANSWERED, UNCONNECTED, Traffic
 
-SUCCESSORS = 4
+SUCCESSORS = 3
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_successors_take_over_and_nobody_notices(backend: HashingBackend, tmp_pa
                 # Whoever is inside the old one takes a second at most.
                 assert old.process.wait(3) == 0, old.log()
             traffic.more(200)
-        traffic.account.check(1000)
+        traffic.account.check(800)
         slow.account.check(10 * SUCCESSORS)
         for gateway in gateways:
             assert gateway.complaints() == []
@@ -97,7 +97,7 @@ def test_who_asks_when_it_stops_is_answered(backend: HashingBackend, tmp_path: P
     """Without a successor who comes back is refused, but nobody's connection is closed under a
     request."""
     text = configuration(backend, free_port(), tmp_path / "takeover.sock")
-    for turn in range(3):
+    for turn in range(2):
         folder = tmp_path / str(turn)
         folder.mkdir()
         with GatewayProcess(text, folder) as gateway:
@@ -118,7 +118,7 @@ def test_during_the_delay_it_is_not_ready_and_serves_on(
 ) -> None:
     """A balancer that looks at readiness sends everybody elsewhere in that time."""
     text = configuration(backend, free_port(), tmp_path / "takeover.sock")
-    listen = f"listen: {{address: 127.0.0.1:{free_port()}, timeouts: {{drain_delay: 1500ms}}}}"
+    listen = f"listen: {{address: 127.0.0.1:{free_port()}, timeouts: {{drain_delay: 1200ms}}}}"
     text = re.sub("listen: .*", listen, text)
     with GatewayProcess(text, tmp_path) as gateway:
         clients = Traffic(gateway.address, Scoring(), kept=16, fresh=4, pause=0.01)
@@ -127,7 +127,7 @@ def test_during_the_delay_it_is_not_ready_and_serves_on(
             gateway.process.send_signal(signal.SIGTERM)
             wait_until(lambda: gateway.admin_get("/readyz")[0] == 503, 1, "unreadiness")
             assert json.loads(gateway.admin_get("/readyz")[1])["reasons"] == ["stopping"]
-            traffic.more(200, 1.0)
+            traffic.more(100, 1.0)
             account = traffic.stop()
-        account.check(300)
+        account.check(200)
         assert gateway.process.wait(5) == 0
