@@ -22,6 +22,7 @@ from gateway.control.samples import BadSample
 from gateway.control.supervisor import CannotStart
 from gateway.control.verification import VerificationPlan, run_verification
 from gateway.core.backends import parse_backend
+from gateway.core.rows import LARGEST
 from gateway.installation import UnsafeInstallation, check_installation
 from gateway.logs import configure_logging
 from gateway.manual import manual
@@ -314,7 +315,7 @@ def _plan_verification(
         field=tuple(batching.field.split(".")),
         max_rows=batching.max_rows,
         max_bytes=batching.max_bytes,
-        largest=min(batching.max_bytes, settings.listen.limits.json_buffer),
+        largest=min(batching.max_bytes, settings.listen.limits.json_buffer, LARGEST),
         tolerance=batching.tolerance,
         timeout=found.timeout,
         encryptions=encryptions,

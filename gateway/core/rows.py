@@ -140,6 +140,12 @@ def _spans(text: str, count: int) -> list[tuple[int, int]]:
     return spans
 
 
+# Bytes of the largest body that is read to be merged. To read a body holds up everybody else: this
+# much takes some milliseconds, a megabyte up to a tenth of a second (reliability.md T20). It is a
+# batch of its own anyway.
+LARGEST = 1 << 17
+
+
 class RowReader:
     """Reads the rows of the requests to one deployment."""
 

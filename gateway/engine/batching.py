@@ -17,7 +17,7 @@ from gateway.core.kinds import Kind
 from gateway.core.lanes import Flush, Ticket
 from gateway.core.memo import Memo
 from gateway.core.row_limit import RowLimit
-from gateway.core.rows import Frame, RowReader, Rows
+from gateway.core.rows import LARGEST, Frame, RowReader, Rows
 from gateway.core.significance import Significance
 from gateway.core.statistics import BatchTally
 from gateway.engine.batches import Batch
@@ -142,7 +142,7 @@ class Batcher:
         self.aboard = 0
         self.returning = 0
         # What is cut up again may be larger than a call.
-        largest = sys.maxsize if rules.scatter else rules.max_bytes
+        largest = sys.maxsize if rules.scatter else min(rules.max_bytes, LARGEST)
         self._read = RowReader(rules.field, max_bytes=largest).read
         self._max_rows = rules.max_rows
         self._apart = rules.isolate_principals

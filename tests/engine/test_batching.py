@@ -10,6 +10,7 @@ import pytest
 
 from gateway.core.confidence import MAX_INCONCLUSIVE, NOBODY_GUILTY, State
 from gateway.core.lanes import Flush, Ticket
+from gateway.core.rows import LARGEST
 from gateway.edge.server import Downstream
 from gateway.engine.batching import FAMILIES, PROOF, Batcher, BatchRules
 from gateway.engine.exchange import Exchange
@@ -70,6 +71,22 @@ def family(made: Ticket[Exchange]) -> Any:
 )
 def test_some_requests_have_no_lane(story: Story, options: Any) -> None:
     assert story.batcher.ticket(exchange(story, **options), 0.0) is None
+
+
+@pytest.mark.parametrize(
+    ("scatter", "size", "read"),
+    [(False, LARGEST, True), (False, LARGEST + 1, False), (True, LARGEST + 1, True)],
+)
+def test_t20_what_takes_long_to_read_is_left_alone_unless_it_is_to_be_cut_up(
+    scatter: bool, size: int, read: bool
+) -> None:
+    setup = merging(max_queue_delay=DELAY, max_bytes=1 << 20, scatter=scatter)
+    with Story(setup, proved=False) as story:
+        story.occupy()
+        frame = b'{"data": [["%b"]]}'
+        asked = exchange(story, frame % (b"x" * (size - len(frame) + 2)))
+        assert len(asked.body or b"") == size
+        assert (story.batcher.rows(asked) is not None) is read
 
 
 def test_a_ticket_says_what_the_queue_has_to_know(story: Story) -> None:
