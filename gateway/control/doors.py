@@ -124,7 +124,7 @@ def listen(address: Address, backlog: int, others: str = "another program") -> s
     :param others: who may have the address already.
     :raises CannotListen: the address cannot be had.
     """
-    host, port = address
+    host = address[0]
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     opened = socket.socket(family, socket.SOCK_STREAM)
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -133,12 +133,18 @@ def listen(address: Address, backlog: int, others: str = "another program") -> s
         opened.listen(backlog)
     except OSError as error:
         opened.close()
-        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        where = show(address)
         if error.errno == errno.EADDRINUSE:
             raise CannotListen(f"{where} is in use by {others}") from None
         raise CannotListen(f"cannot listen on {where}: {error.strerror}") from None
     opened.setblocking(False)
     return opened
+
+
+def show(address: Address) -> str:
+    """As it is written in a configuration."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def passed_by_systemd(environment: Mapping[str, str], pid: int) -> list[socket.socket]:

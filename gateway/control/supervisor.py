@@ -21,7 +21,7 @@ from aiohttp import web
 
 from gateway import __version__
 from gateway.control.admin import AdminRunner, AdminSources
-from gateway.control.doors import CannotListen, Doors, passed_by_systemd
+from gateway.control.doors import CannotListen, Doors, passed_by_systemd, show
 from gateway.control.gatherings import Gatherings
 from gateway.control.messages import Door, Drained, Fetch, Fetched
 from gateway.control.notifying import Notifier
@@ -114,8 +114,8 @@ class Supervisor:
             __version__,
             ", ".join(plan.endpoints),
             plan.scheme,
-            _show(self.address),
-            _show(self.admin_address),
+            show(self.address),
+            show(self.admin_address),
         )
 
     async def _start(self, plan: Plan) -> None:
@@ -194,6 +194,9 @@ class Supervisor:
                 self._problems = [str(why)]
                 self._watcher.watch(self._plan.files)
                 self._allot(self._plan)
+            except Exception as why:  # noqa: BLE001  what is served must be served on
+                _log.exception("a reload failed in a way that nobody has thought of")
+                self._problems = [f"{type(why).__name__}: see the log of the gateway"]
             else:
                 self._problems = []
                 self._watcher.watch(plan.files)
@@ -246,7 +249,10 @@ class Supervisor:
         if (plan.admin, plan.token) != (before.admin, before.token):
             await self._reopen_admin(plan)
         if plan.takeover != before.takeover:
-            self._offer(plan)
+            try:
+                self._offer(plan)
+            except OSError as why:  # the rest is in effect by now
+                _log.error("%s", why)
 
     async def _watch(self) -> None:
         while not self.stopping.is_set():
@@ -390,8 +396,3 @@ def _public(
 ) -> Mapping[str, tuple[Door, socket.socket]]:
     """Those that workers accept from."""
     return {name: door for name, door in doors.items() if name != ADMIN}
-
-
-def _show(address: tuple[str, int]) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -144,6 +144,7 @@ def test_a_new_configuration_is_served_by_all() -> None:
         (BadPlan(["f:1: a", "f:2: b"]), ["f:1: a", "f:2: b"]),
         (plan("refuse:1"), ["worker 1 cannot"]),
         (OSError("the disk is gone"), ["the disk is gone"]),
+        (TypeError("a mistake of ours"), ["TypeError: see the log of the gateway"]),
     ],
 )
 def test_a_bad_configuration_changes_nothing_and_is_told_everywhere(
