@@ -394,19 +394,30 @@ import sys
 from gateway.edge.access_log import Writer
 writer = Writer(None)
 writer.start()
-name = sys.argv[1]
+name, long, complains = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "complains"
 for n in range(12):
     lines = [f"{name} {n} {i} " + "x" * (i * 37 % 900) + " end" for i in range(400)]
-    lines[200] += "x" * 9000 + " end"
+    lines[200] += "x" * long + " end"
     writer.put("".join(line + chr(10) for line in lines).encode(), 400)
-    sys.stderr.write(f"{name} complains {n} end" + chr(10))
+    if complains:
+        sys.stderr.write(f"{name} complains {n} end" + chr(10))
 writer.stop(50.0)
 sys.exit(writer.dropped)
 """
 
 
-@pytest.mark.parametrize("kind", ["pipe", "socket", "fifo"])
-def test_the_lines_of_several_processes_stay_whole(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("pipe", ("9000", "")),
+        ("socket", ("9000", "")),
+        ("fifo", ("9000", "")),
+        # Who takes no turns cannot tear what the kernel writes as a whole.
+        ("pipe", ("2000", "complains")),
+        ("fifo", ("2000", "complains")),
+    ],
+)
+def test_the_lines_of_several_processes_stay_whole(kind: str, more: tuple[str, str]) -> None:
     if kind == "socket":
         reader, writer = socket.socketpair()
         ends = reader.detach(), writer.detach()
@@ -417,7 +428,7 @@ def test_the_lines_of_several_processes_stay_whole(tmp_path: Path, kind: str) ->
     program = f"from pathlib import Path{program}" if kind == "fifo" else WORKER
     workers = [
         subprocess.Popen(
-            [sys.executable, "-c", program, name],
+            [sys.executable, "-c", program, name, *more],
             stdout=ends[1],
             stderr=ends[1],
             pass_fds=[ends[1]],

@@ -95,8 +95,10 @@ def test_what_proves_nothing_is_not_trusted(
 def test_a_backend_that_does_not_speak_tls() -> None:
     async def run() -> None:
         async def plain(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writers.append(writer)
             writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
+        writers: list[asyncio.StreamWriter] = []
         server = await asyncio.start_server(plain, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         try:
@@ -104,6 +106,9 @@ def test_a_backend_that_does_not_speak_tls() -> None:
                 await reach(port, Encryption(TRUSTING, HOST))
         finally:
             server.close()
+            for writer in writers:
+                writer.transport.abort()
+            await asyncio.sleep(0)  # let the transports close
 
     asyncio.run(run())
 
