@@ -79,7 +79,8 @@ def measure(who: Gateway, connections: int, seconds: float) -> Sample:
     if seen.failures:
         raise SystemExit(f"failed requests: {seen.failures}")
     used = cpu_seconds(who.pid) - before
-    each = [now - then for now, then in zip(worker_seconds(who.admin), each_before, strict=True)]
+    after = worker_seconds(who.admin)
+    each = [end - begin for begin, end in zip(each_before, after, strict=True)]
     micro = 1e6 / seen.requests
     return Sample(used * micro, seen.cpu * micro, seen.rate, max(each) / sum(each))
 

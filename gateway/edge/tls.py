@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import Any, cast
 
@@ -25,7 +26,7 @@ AHEAD = 65536
 MAX_ASIDES = 16
 
 
-class Secured(asyncio.Protocol, asyncio.Transport):
+class Secured(asyncio.Protocol, asyncio.Transport, ABC):
     """One TLS connection: protocol of a TCP transport, and transport of another protocol.
 
     Sizes and limits of the write buffer are those of the TCP transport: nothing waits here.
@@ -64,32 +65,33 @@ class Secured(asyncio.Protocol, asyncio.Transport):
 
     # What the two sides do differently.
 
+    @abstractmethod
     def _wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
-        raise NotImplementedError
+        """OpenSSL's side of the connection, which reads and writes records there."""
 
+    @abstractmethod
     def _knock(self) -> None:
         """Something came that belongs to the handshake."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _established(self) -> asyncio.Protocol:
         """The handshake is done: who is to speak now."""
-        raise NotImplementedError
 
     def _last_words(self, error: ssl.SSLError | ValueError) -> bytes:
         """What is said, unencrypted, when the handshake has come to nothing."""
         return b""
 
+    @abstractmethod
     def _failed(self, error: ssl.SSLError | ValueError) -> None:
         """The handshake has come to nothing. The connection closes when the alert is out."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _left(self) -> None:
         """The connection is gone without, or before the end of, a handshake."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _fell_silent(self, inner: asyncio.Protocol) -> None:
         """The other side has ended its TCP stream without saying goodbye."""
-        raise NotImplementedError
 
     @property
     def is_established(self) -> bool:
