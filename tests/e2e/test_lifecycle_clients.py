@@ -116,9 +116,10 @@ def test_clients_notice_what_is_wrong(case: str) -> None:
     behaviour, fate = WRONGS[case]
     with FakeBackend(behaviour) as server:
         account = ask(("127.0.0.1", server.port), patience=0.3 if fate == SILENT else 10)
-    # An answer sent twice is noticed where another request is sent on that connection.
     assert set(account.fates) == {RIGHT, fate}, str(account)
-    assert account.fates[fate] >= account.fates.total() // 20
+    # An answer sent twice is noticed where another request is sent on that connection, and with a
+    # busy machine most of the tenth that are wrong may be the last on theirs.
+    assert account.fates[fate] >= account.fates.total() // (100 if case == "twice" else 20)
     with pytest.raises(AssertionError, match=fate):
         account.check()
 
