@@ -120,8 +120,9 @@ class Handover:
         fresh = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            if self.path.exists() and not stat.S_ISSOCK(self.path.lstat().st_mode):
-                raise OSError(None, "is there and is not a socket", str(self.path))
+            with contextlib.suppress(FileNotFoundError):
+                if not stat.S_ISSOCK(self.path.lstat().st_mode):
+                    raise OSError(None, "is there and is not a socket", str(self.path))
             before = os.umask(0o177)
             try:
                 listening.bind(str(fresh))
@@ -144,9 +145,13 @@ class Handover:
             self._task.cancel()
         if self._listening is not None:
             self._listening.close()
+        self._withdraw()
+
+    def _withdraw(self) -> None:
+        identity, self._identity = self._identity, None
         with contextlib.suppress(OSError):
             found = self.path.stat()
-            if (found.st_dev, found.st_ino) == self._identity:
+            if (found.st_dev, found.st_ino) == identity:
                 self.path.unlink()
 
     async def _serve(self, listening: socket.socket) -> None:
@@ -168,6 +173,8 @@ class Handover:
                     socket.send_fds(link, [b"%d" % len(descriptors)], descriptors)
                 # Its workers have to start; it is gone if they do not.
                 if await loop.sock_recv(link, 64) == _READY:
+                    # Before the other one hears of it: the name is its own from then on.
+                    self._withdraw()
                     await self._leave()
                     await loop.sock_sendall(link, _DONE)
 
